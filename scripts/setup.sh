@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Installs what a fresh Debian machine lacks, and nothing else.
+#   scripts/setup.sh run     what `make run` and `make build` need: a C compiler
+#   scripts/setup.sh test    what `make test` needs besides: real peers to test against
+# Quick and silent when everything is there. Go itself is not installed here.
+set -euo pipefail
+
+run_packages=(
+  gcc libc6-dev make ca-certificates # the ledger's SQLite is C
+)
+test_packages=(
+  git patch      # mutants: a copy of the tree as it would be committed, broken
+  sqlite3        # the ledger's file, read by a program that is not ours
+  systemd        # systemd-analyze: our units
+  systemd-container debootstrap util-linux # a real systemd to run them under
+  chromium fonts-dejavu-core               # the pages, as a browser shows them
+)
+
+case ${1:-} in
+run) wanted=("${run_packages[@]}") ;;
+test) wanted=("${run_packages[@]}" "${test_packages[@]}") ;;
+*)
+  sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+  ;;
+esac
+
+if ! command -v go >/dev/null; then
+  echo "setup: Go is missing; install the version that go.mod names (see https://go.dev/doc/install)" >&2
+  exit 1
+fi
+
+if ! command -v dpkg >/dev/null; then
+  # Not Debian: what counts is that the programs are there.
+  [ "$1" = test ] && programs=(gcc make git patch sqlite3 systemd-analyze systemd-nspawn debootstrap nsenter chromium) || programs=(gcc make)
+  lacking=()
+  for p in "${programs[@]}"; do command -v "$p" >/dev/null || lacking+=("$p"); done
+  [ ${#lacking[@]} -eq 0 ] && exit 0
+  echo "setup: these programs are missing: ${lacking[*]}; install them with your system's package manager" >&2
+  exit 1
+fi
+
+missing=()
+for p in "${wanted[@]}"; do
+  [ "$(dpkg-query -W -f '${Status}' "$p" 2>/dev/null)" = "install ok installed" ] || missing+=("$p")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo "setup: these packages are missing: ${missing[*]}" >&2
+  echo "setup: not root, so they are yours to install:  sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+  exit 1
+fi
+echo "setup: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+  tail -n 30 "$log" >&2
+  echo "setup: cannot install ${missing[*]}" >&2
+  exit 1
+fi
