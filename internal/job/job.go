@@ -1,0 +1,168 @@
+// Package job knows who held what on this node, and since when. Its
+// sub-packages learn it: hook from the agent's own socket, later slurm and
+// kubernetes from those systems.
+package job
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/wattledger/wattledger/internal/window"
+)
+
+// Whole is the weight of a whole device: shares are in millionths.
+const Whole = 1_000_000
+
+// Spec is what a workload manager says of a job when it begins on this node.
+type Spec struct {
+	ID       string `json:"id"`
+	Restart  uint32 `json:"restart,omitempty"`
+	SubmitMS int64  `json:"submit_ms,omitempty"`
+	Project  string `json:"project,omitempty"`
+	User     string `json:"user,omitempty"`
+	// GPUs the job holds, by meter name, with weights in millionths.
+	GPUs []window.Share `json:"gpus,omitempty"`
+	// CPUs is how many hardware CPUs of the node it holds, 0 if not said.
+	CPUs uint32 `json:"cpus,omitempty"`
+	// Exclusive: the node and everything in it is the job's. So is a job that
+	// names neither GPUs nor CPUs.
+	Exclusive bool `json:"exclusive,omitempty"`
+}
+
+// WholeNode tells whether the job owns everything on the node.
+func (s Spec) WholeNode() bool { return s.Exclusive || (len(s.GPUs) == 0 && s.CPUs == 0) }
+
+// Allocation is a job on this node for a span of time, [From, To) in Unix ns.
+type Allocation struct {
+	Spec
+	From int64 `json:"from_ns"`
+	To   int64 `json:"to_ns,omitempty"` // 0: it still runs
+}
+
+// Open tells whether the job still runs here.
+func (a Allocation) Open() bool { return a.To == 0 }
+
+// Holds is the part of [from, to) in which the job was here.
+func (a Allocation) Holds(from, to int64) (int64, int64, bool) {
+	from = max(from, a.From)
+	if a.To != 0 {
+		to = min(to, a.To)
+	}
+	return from, to, from < to
+}
+
+// Errors of Begin and End, for a clear answer on the socket.
+var (
+	ErrRunning    = errors.New("the job is already running here")
+	ErrNotRunning = errors.New("no such job is running here")
+	ErrBadSpec    = errors.New("the job cannot be taken")
+)
+
+// Table holds the allocations of a node: those that run, and those that ended
+// but still touch a window that is open. It is not safe for concurrent use: the
+// agent's one loop owns it.
+type Table struct {
+	list []Allocation // by From, then ID
+}
+
+// Begin adds a job at time at. A second begin of a run that is open is
+// ErrRunning; it changes nothing.
+func (t *Table) Begin(s Spec, at int64) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	for _, a := range t.list {
+		if a.Open() && a.ID == s.ID && a.Restart == s.Restart {
+			return fmt.Errorf("begin of job %s (restart %d): %w since %d ms", s.ID, s.Restart, ErrRunning, a.From/1e6)
+		}
+	}
+	t.list = append(t.list, Allocation{Spec: s, From: at})
+	slices.SortStableFunc(t.list, func(a, b Allocation) int {
+		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.ID, b.ID))
+	})
+	return nil
+}
+
+func (s Spec) check() error {
+	if s.ID == "" {
+		return fmt.Errorf("%w: it has no id", ErrBadSpec)
+	}
+	for what, v := range map[string]string{"id": s.ID, "project": s.Project, "user": s.User} {
+		if len(v) > window.MaxName {
+			return fmt.Errorf("%w: its %s has %d bytes, at most %d", ErrBadSpec, what, len(v), window.MaxName)
+		}
+	}
+	for _, g := range s.GPUs {
+		if g.Weight == 0 || g.Weight > Whole {
+			return fmt.Errorf("%w: its share of %s is %d millionths, not 1 to %d", ErrBadSpec, g.Device, g.Weight, Whole)
+		}
+	}
+	return nil
+}
+
+// End closes every open run of the job (the newest restart first named wins the
+// id in practice; a node holds one). It gives the closed allocation.
+func (t *Table) End(id string, at int64) (Allocation, error) {
+	for i := range t.list {
+		a := &t.list[i]
+		if !a.Open() || a.ID != id {
+			continue
+		}
+		a.To = max(at, a.From)
+		if a.To == 0 {
+			a.To = 1
+		}
+		return *a, nil
+	}
+	return Allocation{}, fmt.Errorf("end of job %s: %w", id, ErrNotRunning)
+}
+
+// During gives the allocations that touch [from, to), oldest first. The slice
+// is the caller's.
+func (t *Table) During(from, to int64) []Allocation {
+	var out []Allocation
+	for _, a := range t.list {
+		if _, _, ok := a.Holds(from, to); ok {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Open gives the allocations that still run.
+func (t *Table) Open() []Allocation {
+	var out []Allocation
+	for _, a := range t.list {
+		if a.Open() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Forget drops what ended at or before the time: no window needs it any more.
+func (t *Table) Forget(before int64) {
+	t.list = slices.DeleteFunc(t.list, func(a Allocation) bool { return !a.Open() && a.To <= before })
+}
+
+// Shift moves every stamp at or after since by ns: the clock was stepped.
+func (t *Table) Shift(since, ns int64) {
+	for i := range t.list {
+		a := &t.list[i]
+		if a.From >= since {
+			a.From += ns
+		}
+		if a.To >= since && a.To != 0 {
+			a.To += ns
+		}
+	}
+}
+
+// MarshalJSON writes the allocations as the agent's state keeps them.
+func (t *Table) MarshalJSON() ([]byte, error) { return json.Marshal(t.list) }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (t *Table) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &t.list) }
