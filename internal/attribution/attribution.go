@@ -13,6 +13,7 @@ package attribution
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/energy"
@@ -74,7 +75,11 @@ type key struct {
 
 // Attribute splits every meter's energy.
 func Attribute(in Input) Output {
-	a := attributor{in: in, sums: map[key]window.Posting{}}
+	a := attributor{in: in, sums: map[key]window.Posting{}, order: make([]int, len(in.Allocations))}
+	for n := range a.order {
+		a.order[n] = n
+	}
+	slices.SortFunc(a.order, a.compareJobs)
 	for i := range in.Tree.Nodes {
 		if in.Tree.Nodes[i].Leaf() {
 			a.leaf(i)
@@ -88,13 +93,14 @@ func Attribute(in Input) Output {
 type attributor struct {
 	in     Input
 	sums   map[key]window.Posting
+	order  []int // allocations in the fixed order of ties
 	absent [energy.NumClasses]int64
 }
 
 // leaf posts a device in full.
 func (a *attributor) leaf(i int) {
 	class := a.in.Tree.Nodes[i].Class
-	parts := a.parts(i, class, a.in.Tree.Nodes[i].Name)
+	parts := a.parts(i, class, a.gpuOf(i))
 	for n, mj := range share(a.in.Energy[i], parts) {
 		a.post(parts[n].owner, class, mj, parts[n].ms)
 	}
@@ -116,8 +122,9 @@ func (a *attributor) rest(i int) {
 	for _, c := range n.Children {
 		grade = grade.Worse(a.worst(c))
 	}
+	device := a.gpuOf(i)
 	sub := func(m int, sign energy.Millijoules) {
-		parts := a.parts(m, class, "")
+		parts := a.parts(m, class, device)
 		for k, mj := range share(a.in.Energy[m], parts) {
 			o := parts[k].owner
 			o.grade = grade
@@ -213,7 +220,8 @@ func ownerOf(alloc int, p Piece) owner {
 // the last is nobody with what is left.
 func (a *attributor) holders(at int64, class energy.Class, device string, who []int, weights []uint64) ([]int, []uint64) {
 	var sum uint64
-	for n, al := range a.in.Allocations {
+	for _, n := range a.order {
+		al := &a.in.Allocations[n]
 		if at < al.From || (al.To != 0 && at >= al.To) {
 			continue
 		}
@@ -231,7 +239,7 @@ func (a *attributor) holders(at int64, class energy.Class, device string, who []
 }
 
 // weight is the part of a device, or of a shared class, that a job holds.
-func (a *attributor) weight(al job.Allocation, class energy.Class, device string) uint64 {
+func (a *attributor) weight(al *job.Allocation, class energy.Class, device string) uint64 {
 	if al.WholeNode() {
 		return job.Whole
 	}
@@ -245,15 +253,36 @@ func (a *attributor) weight(al job.Allocation, class energy.Class, device string
 	for _, g := range al.GPUs {
 		held += uint64(g.Weight)
 	}
-	for _, n := range a.in.Tree.Nodes {
-		if n.Leaf() && n.Class == energy.GPU {
+	for i := range a.in.Tree.Nodes {
+		if a.gpuOf(i) != "" {
 			gpus++
 		}
 	}
 	return min(held/max(gpus, 1), job.Whole)
 }
 
-func gpuWeight(al job.Allocation, device string) uint64 {
+// gpuOf names the GPU, as jobs name it, that a meter's own postings are about;
+// "" where they are about none, or one inside it has a meter of its own. The
+// meter of a whole module stands for the GPU of its number: module2 for gpu2.
+func (a *attributor) gpuOf(i int) string {
+	n := &a.in.Tree.Nodes[i]
+	if n.PostClass() != energy.GPU {
+		return ""
+	}
+	for _, c := range n.Children {
+		if a.in.Tree.Nodes[c].PostClass() == energy.GPU {
+			return ""
+		}
+	}
+	if digits := len(strings.TrimRight(n.Name, "0123456789")); digits < len(n.Name) {
+		if name := "gpu" + n.Name[digits:]; a.in.Tree.Find(name) < 0 {
+			return name
+		}
+	}
+	return n.Name
+}
+
+func gpuWeight(al *job.Allocation, device string) uint64 {
 	for _, g := range al.GPUs {
 		if g.Device == device {
 			return uint64(g.Weight)

@@ -40,7 +40,8 @@ func (v Verdict) String() string {
 func (v Verdict) Energy() bool { return v == Counted || v == Wrapped }
 
 // Delta subtracts two readings of one counter of one epoch. modulus is the
-// value the counter wraps at (0: never). most is the most energy the scope can
+// value the counter wraps at (0: never); a counter may still show the modulus
+// itself, as RAPL's does at the end of its range. most is the most energy the scope can
 // have drawn between the readings (0: not known). What cannot be explained is
 // not claimed: the energy is 0 unless the verdict carries energy.
 //
@@ -52,7 +53,7 @@ func Delta(prev, cur, modulus, most Microjoules) (Microjoules, Verdict) {
 	}
 	d, v := cur-prev, Counted
 	if cur < prev {
-		if modulus == 0 || prev >= modulus {
+		if modulus == 0 || prev > modulus {
 			return 0, Backwards
 		}
 		d, v = modulus-prev+cur, Wrapped
@@ -74,7 +75,7 @@ func Most(limit Microwatts, ns int64, slack Microjoules) Microjoules {
 		return MaxOdometer
 	}
 	q, _ := bits.Div64(hi, lo, 1_000_000_000)
-	if q > uint64(MaxOdometer-slack) {
+	if slack > MaxOdometer || q > uint64(MaxOdometer-slack) {
 		return MaxOdometer
 	}
 	return Microjoules(q) + slack

@@ -74,7 +74,8 @@ type Line struct {
 // Next adds a reading and gives the line that led to it.
 func (in *Integral) Next(at int64, power Microwatts) (Line, bool) {
 	l := Line{From: in.at, FromPower: in.power, To: at, ToPower: power, base: in.uj, baseUnits: in.units}
-	if !in.begun || !in.Add(at, power) {
+	begun := in.begun
+	if !in.Add(at, power) || !begun {
 		return Line{}, false
 	}
 	l.toOdometer = in.uj

@@ -28,6 +28,9 @@ const (
 	// gateSlack is what a counter may jump beyond its limit: one update of
 	// 100 ms and its resolution are well below a second of the limit.
 	gateSlackNS = 1e9
+	// maxPower is the gate of a scope that names no limit: 8.8 MW, beyond any
+	// node, and what energy.Integral can take.
+	maxPower energy.Microwatts = 1 << 43
 )
 
 // Point is an accepted reading: the odometer at a time. The rest describes the
@@ -63,6 +66,7 @@ type Track struct {
 	integral energy.Integral
 	suspects int
 	suspect  energy.Microjoules
+	moved    int64 // when the counter was last seen to move
 	still    int64 // since when the counter stands still, 0 if it moves
 	isStuck  bool
 }
@@ -124,6 +128,10 @@ func (t *Track) Add(r collector.Reading) (broke bool, odd *Odd) {
 	if t.Scope.Kind == collector.Power {
 		return t.addPower(r, at, begun)
 	}
+	if top := t.top(); r.Counter > top {
+		return false, &Odd{AtNS: at, Verdict: energy.Implausible, Meter: t.Scope.Name,
+			Detail: fmt.Sprintf("%d uJ is no value of a counter that ends at %d uJ", r.Counter, top)}
+	}
 	if !begun || r.Epoch != t.source {
 		verdict := energy.NewEpoch
 		if !begun {
@@ -134,10 +142,22 @@ func (t *Track) Add(r collector.Reading) (broke bool, odd *Odd) {
 	return t.addCounter(r, at, last)
 }
 
+// top is the largest value the counter can show.
+func (t *Track) top() energy.Microjoules {
+	if t.Scope.Modulus > 0 {
+		return min(t.Scope.Modulus, energy.MaxOdometer)
+	}
+	return energy.MaxOdometer
+}
+
 func (t *Track) addPower(r collector.Reading, at int64, begun bool) (bool, *Odd) {
-	if t.Scope.Limit > 0 && r.Power > t.Scope.Limit {
+	limit := maxPower
+	if t.Scope.Limit > 0 {
+		limit = min(limit, t.Scope.Limit)
+	}
+	if r.Power > limit {
 		return false, &Odd{AtNS: at, Verdict: energy.Implausible, Meter: t.Scope.Name,
-			Detail: fmt.Sprintf("%d uW is above the limit of %d uW", r.Power, t.Scope.Limit)}
+			Detail: fmt.Sprintf("%d uW is above the limit of %d uW", r.Power, limit)}
 	}
 	if !begun || r.Epoch != t.source {
 		return t.restart(r, at, energy.First, "")
@@ -160,6 +180,13 @@ func (t *Track) addPower(r collector.Reading, at int64, begun bool) (bool, *Odd)
 
 func (t *Track) addCounter(r collector.Reading, at int64, last Point) (bool, *Odd) {
 	d, v := energy.Delta(last.Raw, r.Counter, t.Scope.Modulus, t.most(at-last.At))
+	caughtUp := false
+	if v == energy.Implausible && t.moved < last.At {
+		// a coarse or frozen counter books in one step what it drew while it stood
+		if d2, v2 := energy.Delta(last.Raw, r.Counter, t.Scope.Modulus, t.most(at-t.moved)); v2.Energy() {
+			d, v, caughtUp = d2, v2, true
+		}
+	}
 	switch v {
 	case energy.Counted, energy.Wrapped:
 	case energy.Ambiguous:
@@ -168,21 +195,24 @@ func (t *Track) addCounter(r collector.Reading, at int64, last Point) (bool, *Od
 		return t.doubt(r, at, v, last)
 	}
 	t.suspects = 0
-	p := Point{At: at, UJ: last.UJ + d, Raw: r.Counter, Power: r.Power, Activity: r.Activity}
+	p := Point{At: at, UJ: last.UJ + d, Raw: r.Counter, Power: r.Power, Activity: r.Activity, Bridged: caughtUp}
 	if p.UJ > energy.MaxOdometer {
 		return t.restart(r, at, energy.NewEpoch, "the odometer is full")
+	}
+	if d > 0 {
+		t.moved = at
 	}
 	odd := t.watchStill(r, at, d, &p)
 	t.points = append(t.points, p)
 	return false, odd
 }
 
-// most is the energy the scope can have drawn in that time, 0 for not known. A
+// most is the energy the scope can have drawn in that time. A
 // counter that wraps and has no limit is taken to wrap once a minute at most.
 func (t *Track) most(ns int64) energy.Microjoules {
 	if t.Scope.Limit == 0 {
 		if t.Scope.Modulus == 0 {
-			return 0
+			return energy.Most(maxPower, ns+gateSlackNS, t.Scope.Resolution)
 		}
 		return energy.Most(energy.Microwatts(t.Scope.Modulus/60), ns, 0)
 	}
@@ -234,7 +264,7 @@ func (t *Track) watchStill(r collector.Reading, at int64, d energy.Microjoules, 
 // the time before.
 func (t *Track) restart(r collector.Reading, at int64, v energy.Verdict, detail string) (bool, *Odd) {
 	t.source = r.Epoch
-	t.suspects, t.still, t.isStuck = 0, 0, false
+	t.suspects, t.moved, t.still, t.isStuck = 0, at, 0, false
 	t.integral = energy.Integral{}
 	if t.past == nil && len(t.points) > 0 {
 		t.past = &Past{Epoch: t.epoch, Points: t.points}
@@ -263,7 +293,7 @@ func (t *Track) Resume(s Start, power energy.Microwatts) {
 	if t.Scope.Kind == collector.Power {
 		t.integral.Resume(s.UJ, s.AtNS, power)
 	}
-	t.source, t.epoch = EpochSource(s.Epoch), s.Epoch
+	t.source, t.epoch, t.moved = EpochSource(s.Epoch), s.Epoch, s.AtNS
 	t.points = append(t.points[:0], Point{At: s.AtNS, UJ: s.UJ, Raw: s.Raw, Power: power})
 }
 
@@ -350,6 +380,7 @@ func (t *Track) Shift(ns int64) {
 	if t.integral.Begun() {
 		t.integral.Shift(ns)
 	}
+	t.moved += ns
 	if t.still != 0 {
 		t.still += ns
 	}

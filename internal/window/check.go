@@ -14,6 +14,8 @@ const (
 	MaxName     = 256
 	// MaxSpanMJ is the most energy of one window: 100 MW for a slot.
 	MaxSpanMJ = energy.Millijoules(100e6) * 900 * 1000
+	// maxDeviceMS is the most device time of one line: sums stay within int64.
+	maxDeviceMS = MaxMeters * SlotMS
 )
 
 // ErrUnbalanced is wrapped by Check where the two sides of a window differ.
@@ -98,11 +100,16 @@ func checkPostings(w *Window) error {
 		if hasJob, jobUse := p.Job >= 0, p.Use == energy.Busy || p.Use == energy.Held; hasJob != jobUse {
 			return fmt.Errorf("posting of use %s with job %d", p.Use, p.Job)
 		}
-		if p.DeviceMS < 0 {
+		if p.DeviceMS < 0 || p.DeviceMS > maxDeviceMS {
 			return fmt.Errorf("posting with device time %d ms", p.DeviceMS)
 		}
 		if p.Energy > MaxSpanMJ || p.Energy < -MaxSpanMJ {
 			return fmt.Errorf("posting is out of range: %s mJ in one window", p.Energy)
+		}
+	}
+	for _, h := range w.Holdings {
+		if h.Job < 0 || h.Job >= len(w.Jobs) {
+			return fmt.Errorf("holding of job %d: the window has %d", h.Job, len(w.Jobs))
 		}
 	}
 	for _, j := range w.Jobs {
@@ -126,7 +133,7 @@ func checkDeviceTime(w *Window) error {
 		have[p.Class] += p.DeviceMS
 	}
 	for _, a := range w.Absences {
-		if a.Class >= energy.NumClasses || a.DeviceMS < 0 {
+		if a.Class >= energy.NumClasses || a.DeviceMS < 0 || a.DeviceMS > maxDeviceMS {
 			return fmt.Errorf("absence of class %d, %d ms", a.Class, a.DeviceMS)
 		}
 		have[a.Class] += a.DeviceMS

@@ -33,20 +33,11 @@ const (
 	ioTimeout  = 2 * time.Second
 )
 
-// Request is what a client says.
-type Request struct {
-	Op  string   `json:"op"` // begin or end
-	Job job.Spec `json:"job"`
-}
-
-// Answer is what the agent says.
-type Answer struct {
-	OK bool `json:"ok"`
-	// Bridged: the reading of the edge did not come in time; the edge is placed
-	// by time between the readings around it.
-	Bridged bool   `json:"bridged,omitempty"`
-	Message string `json:"message,omitempty"`
-}
+// Request and Answer are what client and agent say.
+type (
+	Request = job.Edge
+	Answer  = job.Answer
+)
 
 // Server answers requests on a socket.
 type Server struct {

@@ -1,0 +1,68 @@
+// Command wattledger-fleet replays recorded power and simulates nodes through
+// the agent's own pipeline, against a running aggregator.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/wattledger/wattledger/internal/version"
+)
+
+const usage = `wattledger-fleet drives machines that are not here through the agent's own pipeline.
+
+  wattledger-fleet replay   --power power.csv.gz --jobs jobs.csv --cluster NAME --aggregator URL
+                            [--speed max|FACTOR] [--shift none|last-month|now] [--spool DIR] [--strict]
+  wattledger-fleet simulate --machine mixed|leonardo|lumi|witness|hgx --nodes N --for 1h --seed 7
+                            --cluster NAME --aggregator URL [--start TIME|now|last-month]
+                            [--speed max|FACTOR] [--truth truth.csv] [--spool DIR]
+  wattledger-fleet version
+
+replay: what was measured elsewhere keeps its own time stamps, moved as a whole by --shift.
+simulate: seeded nodes with counters, resets, wraps, shared GPUs; --truth writes what a
+correct account of them says. Both may be run again: nothing is booked twice.
+--token-file FILE names the aggregator's token where it wants one.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// errUsage: the command line is wrong; the words were printed.
+var errUsage = errors.New("usage")
+
+func run(ctx context.Context, args []string) int {
+	if len(args) == 0 {
+		fmt.Fprint(os.Stderr, usage)
+		return 2
+	}
+	var err error
+	switch args[0] {
+	case "replay":
+		err = replayCommand(ctx, args[1:])
+	case "simulate":
+		err = simulateCommand(ctx, args[1:])
+	case "version", "--version":
+		fmt.Println("wattledger-fleet", version.String())
+	case "help", "--help", "-h":
+		fmt.Print(usage)
+	default:
+		fmt.Fprintf(os.Stderr, "wattledger-fleet: there is no command %q\n\n%s", args[0], usage)
+		return 2
+	}
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	default:
+		fmt.Fprintln(os.Stderr, "wattledger-fleet:", err)
+		return 1
+	}
+}

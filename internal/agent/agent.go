@@ -1,0 +1,396 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/wattledger/wattledger/collector"
+	"github.com/wattledger/wattledger/internal/failpoint"
+	"github.com/wattledger/wattledger/internal/job"
+	"github.com/wattledger/wattledger/internal/sample"
+	"github.com/wattledger/wattledger/internal/spool"
+	"github.com/wattledger/wattledger/internal/window"
+)
+
+// Times of the daemon's loop.
+const (
+	collectFor   = 200 * time.Millisecond // how long a tick waits for its sources
+	edgeDeadline = 80 * time.Millisecond  // a begin or end is answered by then
+	edgeShare    = 50 * time.Millisecond  // edges this near share a reading
+	clockStep    = 250 * time.Millisecond // a smaller jump of the clock is jitter
+)
+
+// Options of the daemon's core.
+type Options struct {
+	Pipeline PipelineOptions
+	StateDir string
+	Every    time.Duration // between ticks; 1 s
+	Sources  []collector.Source
+	Spool    *spool.Spool
+	Now      func() time.Time
+	Log      *zap.Logger
+	Metrics  *Metrics
+}
+
+// Agent is the daemon's core: one loop owns the pipeline, the state and the
+// order of things.
+type Agent struct {
+	opt     Options
+	state   *State
+	fresh   bool // the state was made by this process
+	pipe    *Pipeline
+	loops   []*sample.Loop
+	results chan sample.Result
+	calls   chan func()
+	done    chan struct{}
+
+	batch    []collector.Reading
+	waitFor  int       // results of this round that are still out
+	since    time.Time // when the round began
+	lastRead time.Time // when the last complete round began
+	waiting  []*waiter
+	pending  []*window.Window // the spool would not take them yet
+	deferred []func()         // wait for the first readings
+	prev     time.Time        // of the last tick, for clock steps
+	stuck    map[string]bool
+}
+
+// waiter is a begin or end that waits for the reading of its edge.
+type waiter struct {
+	at     time.Time
+	until  time.Time
+	answer chan job.Answer
+	told   string // what to say besides
+}
+
+// New makes the core from a state folder that the caller has locked (the spool
+// inside it is locked as long as it is open).
+func New(opt Options) (*Agent, error) {
+	st, fresh, err := LoadState(opt.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	if st.Fenced {
+		return nil, ErrFenced
+	}
+	opt.Pipeline.PowerEpoch = st.Nonce
+	opt.Pipeline.Demoted = st.Demoted
+	a := &Agent{
+		opt: opt, state: st, fresh: fresh,
+		pipe:    NewPipeline(opt.Pipeline, st.Jobs),
+		results: make(chan sample.Result, len(opt.Sources)),
+		calls:   make(chan func()),
+		done:    make(chan struct{}),
+		stuck:   map[string]bool{},
+	}
+	if fresh {
+		st.Births = map[string]Birth{}
+		if err := st.Save(opt.StateDir); err != nil {
+			return nil, err
+		}
+	}
+	a.pipe.Resume(st.Starts, st.LastMS, 0)
+	a.pipe.Doubt(st.Doubt)
+	for _, s := range opt.Sources {
+		a.loops = append(a.loops, sample.NewLoop(s, opt.Every, opt.Now, a.results))
+	}
+	return a, nil
+}
+
+// ErrFenced: another agent took this node's name over.
+var ErrFenced = errors.New("fenced: another agent has taken over this node's name in the books; " +
+	"if this machine is the right one, stop the other, remove this agent's state folder and start it again")
+
+// Identity is what the link needs to introduce the agent.
+func (a *Agent) Identity() (nonce string, incarnation uint64) {
+	return a.state.Nonce, a.state.Incarnation
+}
+
+// Run ticks until ctx ends, then closes the open window at a last reading.
+func (a *Agent) Run(ctx context.Context) error {
+	defer close(a.done)
+	rctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	for _, l := range a.loops {
+		go l.Run(rctx)
+	}
+	tick := time.NewTimer(a.untilTick())
+	defer tick.Stop()
+	alarm := time.NewTimer(time.Hour)
+	defer alarm.Stop()
+	a.round()
+	for {
+		alarm.Reset(a.untilAlarm())
+		select {
+		case <-ctx.Done():
+			a.stop()
+			return nil
+		case <-tick.C:
+			a.tick()
+			tick.Reset(a.untilTick())
+		case r := <-a.results:
+			a.result(r)
+		case f := <-a.calls:
+			f()
+		case <-alarm.C:
+		}
+		a.settle()
+	}
+}
+
+func (a *Agent) untilTick() time.Duration {
+	now := a.opt.Now()
+	return now.Truncate(a.opt.Every).Add(a.opt.Every).Sub(now)
+}
+
+// untilAlarm is when a round or a waiter must be settled.
+func (a *Agent) untilAlarm() time.Duration {
+	now := a.opt.Now()
+	next := now.Add(time.Hour)
+	if a.waitFor > 0 {
+		next = a.since.Add(collectFor)
+	}
+	for _, w := range a.waiting {
+		if w.until.Before(next) {
+			next = w.until
+		}
+	}
+	return max(next.Sub(now), 0)
+}
+
+func (a *Agent) tick() {
+	a.watchClock()
+	a.opt.Metrics.tick(a.opt.Now())
+	a.round()
+}
+
+// watchClock compares the wall with the monotonic clock since the last tick.
+func (a *Agent) watchClock() {
+	now := a.opt.Now()
+	if !a.prev.IsZero() {
+		step := now.Round(0).Sub(a.prev.Round(0)) - now.Sub(a.prev)
+		if step > clockStep || step < -clockStep {
+			a.opt.Log.Warn("the clock was stepped: windows move, energy does not", zap.Duration("by", step))
+			a.pipe.Step(step)
+		}
+	}
+	a.prev = now
+}
+
+// round asks every source for a reading.
+func (a *Agent) round() {
+	if a.waitFor > 0 {
+		return
+	}
+	a.since = a.opt.Now()
+	for _, l := range a.loops {
+		if l.Trigger() {
+			a.waitFor++
+			a.stuck[l.Source.Name()] = false
+			continue
+		}
+		a.opt.Metrics.Stuck.WithLabelValues(l.Source.Name()).Inc()
+		if !a.stuck[l.Source.Name()] {
+			a.stuck[l.Source.Name()] = true
+			a.opt.Log.Warn("a source does not answer; it is not asked again before it has", zap.String("source", l.Source.Name()), zap.Duration("for", l.Busy()))
+			a.pipe.Note(a.since, "source_stuck", "source "+l.Source.Name()+" did not answer in time")
+		}
+	}
+	if len(a.loops) == 0 {
+		a.observe()
+	}
+}
+
+func (a *Agent) result(r sample.Result) {
+	a.waitFor = max(a.waitFor-1, 0)
+	a.batch = append(a.batch, r.Readings...)
+	a.opt.Metrics.read(r)
+	for _, de := range deviceErrors(r.Err) {
+		a.opt.Log.Warn("a device gave no reading", zap.String("source", r.Source), zap.Error(de))
+	}
+}
+
+// deviceErrors flattens joined errors.
+func deviceErrors(err error) []error {
+	if err == nil {
+		return nil
+	}
+	var many interface{ Unwrap() []error }
+	if errors.As(err, &many) {
+		var out []error
+		for _, e := range many.Unwrap() {
+			out = append(out, deviceErrors(e)...)
+		}
+		return out
+	}
+	return []error{err}
+}
+
+// settle ends a round that is complete or too late, and answers who waited.
+func (a *Agent) settle() {
+	now := a.opt.Now()
+	if !a.since.IsZero() && (a.waitFor == 0 || now.Sub(a.since) >= collectFor) {
+		complete := a.waitFor == 0
+		began := a.since
+		a.since, a.waitFor = time.Time{}, 0
+		failpoint.Hit(failpoint.AgentAfterReading)
+		a.observe()
+		if complete {
+			a.lastRead = began
+		}
+	}
+	a.answer(now)
+	if len(a.waiting) > 0 && a.since.IsZero() {
+		a.round() // an edge came while the last round was out
+	}
+}
+
+func (a *Agent) answer(now time.Time) {
+	left := a.waiting[:0]
+	for _, w := range a.waiting {
+		switch {
+		case !a.lastRead.Before(w.at.Add(-edgeShare)) && a.since.IsZero():
+			w.answer <- job.Answer{OK: true, Message: w.told}
+		case !now.Before(w.until):
+			a.pipe.Note(w.at, "late_edge", "no reading within 80 ms of a job's begin or end: it is placed by time")
+			w.answer <- job.Answer{OK: true, Bridged: true, Message: w.told}
+		default:
+			left = append(left, w)
+		}
+	}
+	a.waiting = left
+}
+
+// observe feeds what was read to the pipeline and books what it closes.
+func (a *Agent) observe() {
+	batch := a.batch
+	a.batch = nil
+	a.book(a.pipe.Observe(a.opt.Now(), batch))
+	if a.pipe.Tree() == nil || len(a.pipe.Tree().Nodes) == 0 {
+		return
+	}
+	a.births(batch)
+	for _, f := range a.deferred {
+		f()
+	}
+	a.deferred = nil
+}
+
+// births notes where this state's own books of a meter begin, before anything
+// is sent that rests on it.
+func (a *Agent) births(batch []collector.Reading) {
+	added := false
+	for _, r := range batch {
+		if r.Scope.Kind == collector.Gauges || r.Scope.Witness {
+			continue
+		}
+		if _, known := a.state.Births[r.Scope.Name]; known || !a.fresh {
+			continue
+		}
+		a.state.Births[r.Scope.Name] = Birth{Epoch: r.Epoch, Raw: uint64(r.Counter), AtMS: r.At.UnixMilli()}
+		added = true
+	}
+	if added {
+		a.save()
+	}
+}
+
+// book makes windows durable. What the spool does not take stays pending and is
+// joined, so that a full disk costs detail and no energy.
+func (a *Agent) book(ws []*window.Window) {
+	for _, w := range ws {
+		if err := window.Check(w); err != nil {
+			a.opt.Log.Error("BUG: a window does not close; it is sent and will be quarantined", zap.Error(err))
+			a.opt.Metrics.Unbalanced.Inc()
+		}
+		if n := len(a.pending); n > 0 {
+			if j, ok := window.Join(a.pending[n-1], w); ok {
+				thin(j, 1)
+				a.pending[n-1] = j
+				continue
+			}
+		}
+		a.pending = append(a.pending, w)
+	}
+	if len(a.pending) == 0 {
+		return
+	}
+	if err := a.append(a.pending); err != nil {
+		a.opt.Metrics.SpoolErrors.Inc()
+		a.opt.Log.Error("windows wait in memory: the spool did not take them", zap.Error(err), zap.Int("windows", len(a.pending)))
+		return
+	}
+	a.opt.Metrics.Windows.Add(float64(len(a.pending)))
+	a.pending = nil
+	if len(ws) > 0 {
+		a.save()
+	}
+}
+
+func (a *Agent) append(ws []*window.Window) error {
+	recs, err := encodeRecords(ws)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit(failpoint.AgentBeforeSpool)
+	for i, rec := range recs {
+		if _, err := a.opt.Spool.Append(rec); err != nil {
+			return fmt.Errorf("record %d of %d: %w", i+1, len(recs), err)
+		}
+	}
+	return nil
+}
+
+// save writes the state as of the open window's start.
+func (a *Agent) save() {
+	a.state.Starts, a.state.LastMS = a.pipe.Ends()
+	a.state.Demoted = a.pipe.Demoted()
+	a.state.Doubt = a.pipe.Doubted()
+	if err := a.state.Save(a.opt.StateDir); err != nil {
+		a.opt.Metrics.StateErrors.Inc()
+		a.opt.Log.Error("the state was not saved", zap.Error(err))
+	}
+}
+
+// stop takes a last reading, closes the open window and saves the state.
+func (a *Agent) stop() {
+	if a.waitFor == 0 {
+		a.round()
+	}
+	late := time.After(collectFor)
+	for a.waitFor > 0 {
+		select {
+		case r := <-a.results:
+			a.result(r)
+		case <-late:
+			a.waitFor = 0
+		}
+	}
+	a.observe()
+	a.book(a.pipe.Flush())
+	a.save()
+	for _, w := range a.waiting {
+		w.answer <- job.Answer{OK: true, Bridged: true, Message: "the agent is stopping; the edge is kept"}
+	}
+	a.waiting = nil
+}
+
+// do runs f in the loop and waits for it; false if the loop has ended.
+func (a *Agent) do(f func()) bool {
+	done := make(chan struct{})
+	select {
+	case a.calls <- func() { f(); close(done) }:
+	case <-a.done:
+		return false
+	}
+	select {
+	case <-done:
+		return true
+	case <-a.done:
+		return false
+	}
+}

@@ -1,0 +1,414 @@
+// Package agent is the node's side of the books: it follows the meters, keeps
+// the allocations, cuts windows, makes them durable and hands them to the
+// sender.
+//
+// Pipeline is the part that decides numbers. It runs under whatever clock its
+// caller has: the daemon gives it a tick a second, a replay gives it a
+// recording.
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/wattledger/wattledger/collector"
+	"github.com/wattledger/wattledger/internal/attribution"
+	"github.com/wattledger/wattledger/internal/energy"
+	"github.com/wattledger/wattledger/internal/job"
+	"github.com/wattledger/wattledger/internal/meter"
+	"github.com/wattledger/wattledger/internal/sample"
+	"github.com/wattledger/wattledger/internal/window"
+	"github.com/wattledger/wattledger/internal/wire"
+)
+
+// DemoteAfter is how long a parent may read less than its children before it
+// becomes a witness.
+const DemoteAfter = 5 * time.Minute
+
+// PipelineOptions say how windows are cut.
+type PipelineOptions struct {
+	Window time.Duration // 10 s; edges are multiples of it and of the slot
+	MaxGap time.Duration // power is not integrated over more; 30 s
+	Grace  time.Duration // how long after its edge a window waits for readings
+	CPUs   uint32        // of the node, 0 if not known
+	// PowerEpoch is the epoch of integrated meters: the name of the state.
+	PowerEpoch string
+	// Demoted meters are witnesses from the start.
+	Demoted []string
+}
+
+// Pipeline turns readings and job edges into windows. Not safe for concurrent
+// use.
+type Pipeline struct {
+	opt    PipelineOptions
+	jobs   *job.Table
+	scopes map[string]collector.Scope
+	tree   *meter.Tree
+	cat    *window.Catalogue
+	tracks []*sample.Track // by the tree
+	spare  map[string]*sample.Track
+	starts map[string]sample.Start // of meters not read yet
+	unsure int64                   // before this time (ns) nobody is unknown, not idle
+	doubt  map[string]bool         // devices whose last known holder may still be there
+
+	begun   bool
+	start   int64 // of the open window, ms
+	edges   []edge
+	deficit map[string]deficit
+	demoted map[string]bool
+	gauges  map[gaugeKey]gauge
+	events  []window.Event
+	untold  []job.Allocation // ended, and no window has said so
+	out     []*window.Window
+}
+
+// edge is where a meter's range of the open window begins.
+type edge struct {
+	ns    int64
+	uj    energy.Microjoules
+	known bool
+}
+
+// deficit is the running sum of a remainder that is below zero.
+type deficit struct {
+	sum   energy.Millijoules
+	since int64 // ms
+}
+
+// NewPipeline makes a pipeline over a table of allocations, which the caller
+// may fill before and must change through Begin and End afterwards.
+func NewPipeline(opt PipelineOptions, jobs *job.Table) *Pipeline {
+	p := &Pipeline{
+		opt: opt, jobs: jobs,
+		scopes:  map[string]collector.Scope{},
+		spare:   map[string]*sample.Track{},
+		starts:  map[string]sample.Start{},
+		doubt:   map[string]bool{},
+		deficit: map[string]deficit{},
+		demoted: map[string]bool{},
+		gauges:  map[gaugeKey]gauge{},
+	}
+	for _, name := range opt.Demoted {
+		p.demoted[name] = true
+	}
+	return p
+}
+
+// Resume says where the odometers stood when the books were last written, so
+// that what passed unseen is bridged. Call it before the first Observe. Time
+// before unsureBefore belongs to unknown where no job is known to hold it.
+func (p *Pipeline) Resume(starts map[string]sample.Start, lastMS int64, unsureBefore int64) {
+	maps.Copy(p.starts, starts)
+	if lastMS > 0 {
+		p.begun, p.start = true, lastMS
+	}
+	p.unsure = unsureBefore
+}
+
+// Doubt names devices that a job held when the books were last written, in a
+// state that is lost: until somebody begins or ends there, nobody's energy on
+// them is unknown.
+func (p *Pipeline) Doubt(devices []string) {
+	for _, d := range devices {
+		p.doubt[d] = true
+	}
+}
+
+// Observe takes the readings of one instant, and closes every window that they
+// complete. The windows are the caller's to make durable.
+func (p *Pipeline) Observe(now time.Time, readings []collector.Reading) []*window.Window {
+	p.out = nil
+	grown := p.meet(readings)
+	broke := false
+	cut := int64(0)
+	for _, r := range readings {
+		if r.Scope.Kind == collector.Gauges {
+			p.gauge(r)
+			continue
+		}
+		t := p.spare[r.Scope.Name]
+		if t == nil {
+			continue // a witness
+		}
+		if r.Scope.Kind == collector.Power {
+			r.Epoch = p.opt.PowerEpoch
+		}
+		b, odd := t.Add(r)
+		if odd != nil {
+			p.event(odd.AtNS/1e6, odd.Verdict.String(), odd.Meter, odd.Detail)
+		}
+		if b {
+			broke = true
+			cut = max(cut, ceilMS(r.At.UnixNano()))
+		}
+		p.gauge(r)
+	}
+	if broke || grown {
+		p.cutAt(max(cut, ceilMS(earliest(readings, now))))
+	}
+	p.advance(now.UnixMilli())
+	return p.out
+}
+
+func earliest(readings []collector.Reading, now time.Time) int64 {
+	at := now.UnixNano()
+	for _, r := range readings {
+		at = min(at, r.At.UnixNano())
+	}
+	return at
+}
+
+// meet makes tracks for meters not seen before; true where the tree must grow.
+func (p *Pipeline) meet(readings []collector.Reading) bool {
+	grown := false
+	for _, r := range readings {
+		s := r.Scope
+		if s.Kind == collector.Gauges || p.spare[s.Name] != nil || s.Witness || p.demoted[s.Name] {
+			if p.demoted[s.Name] {
+				s.Witness = true
+				p.scopes[s.Name] = s
+			}
+			continue
+		}
+		p.scopes[s.Name] = s
+		t := &sample.Track{Scope: s, MaxGap: p.opt.MaxGap.Nanoseconds()}
+		if st, ok := p.starts[s.Name]; ok {
+			t.Resume(st, r.Power)
+			delete(p.starts, s.Name)
+		}
+		p.spare[s.Name] = t
+		grown = true
+	}
+	return grown
+}
+
+// Begin starts a job at a time; the caller takes a reading at that edge.
+func (p *Pipeline) Begin(s job.Spec, at time.Time) error {
+	if err := p.jobs.Begin(s, at.UnixNano()); err != nil {
+		return err
+	}
+	p.sure(s)
+	return nil
+}
+
+// End ends a job at a time.
+func (p *Pipeline) End(id string, at time.Time) (job.Allocation, error) {
+	a, err := p.jobs.End(id, at.UnixNano())
+	if err == nil {
+		p.sure(a.Spec)
+		p.untold = append(p.untold, a)
+	}
+	return a, err
+}
+
+// sure: somebody who knows spoke about these devices.
+func (p *Pipeline) sure(s job.Spec) {
+	if s.WholeNode() {
+		clear(p.doubt)
+	}
+	for _, g := range s.GPUs {
+		delete(p.doubt, g.Device)
+	}
+}
+
+// advance closes the windows that are complete at now: every meter was read at
+// or after the edge, or the grace is over.
+func (p *Pipeline) advance(nowMS int64) {
+	for p.begun && p.cat != nil {
+		end := p.nextEdge()
+		if !p.complete(end) && nowMS < end+p.opt.Grace.Milliseconds() {
+			return
+		}
+		if nowMS < end {
+			return
+		}
+		p.close(end)
+	}
+}
+
+// complete: all meters have a reading at or after the edge.
+func (p *Pipeline) complete(endMS int64) bool {
+	for _, t := range p.tracks {
+		if last, ok := t.Last(); !ok || last.At < endMS*1e6 {
+			return false
+		}
+	}
+	return true
+}
+
+// nextEdge is where the open window ends: the next multiple of the window
+// within the slot. A span in which no meter was read is one window as far as
+// the slot goes.
+func (p *Pipeline) nextEdge() int64 {
+	w := p.opt.Window.Milliseconds()
+	slotEnd := (window.Slot(p.start) + 1) * window.SlotMS
+	end := min((p.start/w+1)*w, slotEnd)
+	next := int64(-1)
+	for _, t := range p.tracks {
+		for _, pt := range t.Points() {
+			if pt.At > p.start*1e6+sample.EdgeTolerance {
+				if at := pt.At / 1e6; next < 0 || at < next {
+					next = at
+				}
+				break
+			}
+		}
+	}
+	if next > end {
+		end = min(next/w*w, slotEnd)
+	}
+	return end
+}
+
+// cutAt closes what is open up to a time at which the tree or an epoch changes,
+// and goes on with a new catalogue.
+func (p *Pipeline) cutAt(cutMS int64) {
+	if p.begun && p.cat != nil {
+		for p.nextEdge() <= cutMS {
+			p.close(p.nextEdge())
+		}
+		if p.start < cutMS {
+			p.close(cutMS)
+		}
+	}
+	p.rebuild(cutMS)
+}
+
+// rebuild makes the tree and the catalogue from the meters there are.
+func (p *Pipeline) rebuild(atMS int64) {
+	scopes := slices.Collect(maps.Values(p.scopes))
+	tree, err := meter.New(scopes)
+	if err != nil { // the meters contradict each other: book the parts that do not
+		p.event(atMS, "scope_tree", "", err.Error())
+		for i := range scopes {
+			scopes[i].Parent = ""
+		}
+		tree, _ = meter.New(scopes)
+	}
+	before := map[string]edge{}
+	if p.cat != nil {
+		for i, n := range p.tree.Nodes {
+			before[n.Name+"\x00"+p.cat.Meters[i].Epoch] = p.edges[i]
+		}
+	}
+	p.tree, p.tracks, p.edges = tree, nil, nil
+	cat := &window.Catalogue{Policy: attribution.Policy}
+	first := int64(-1)
+	for _, n := range tree.Nodes {
+		t := p.spare[n.Name]
+		t.Settle()
+		cat.Meters = append(cat.Meters, window.Meter{
+			Name: n.Name, Epoch: t.Epoch(), Parent: p.parentName(n), Class: n.PostClass(),
+			Root: n.Root(), Leaf: n.Leaf(), Integrated: n.Kind == collector.Power, Modulus: n.Modulus,
+		})
+		e, kept := before[n.Name+"\x00"+t.Epoch()]
+		if !kept {
+			if pts := t.Points(); len(pts) > 0 {
+				e = edge{ns: pts[0].At, uj: pts[0].UJ, known: true}
+			}
+		}
+		p.tracks, p.edges = append(p.tracks, t), append(p.edges, e)
+		if e.known && (first < 0 || e.ns < first) {
+			first = e.ns
+		}
+	}
+	cat.ID = wire.CatalogueID(cat)
+	fresh := p.cat == nil
+	p.cat = cat
+	if first >= 0 && (!p.begun || (fresh && first/1e6 > p.start)) {
+		p.begun, p.start = true, first/1e6 // nothing is known of the time before
+	}
+}
+
+func (p *Pipeline) parentName(n meter.Node) string {
+	if n.Up < 0 {
+		return ""
+	}
+	return p.tree.Nodes[n.Up].Name
+}
+
+// Flush closes the open window at the last readings: the agent stops.
+func (p *Pipeline) Flush() []*window.Window {
+	p.out = nil
+	if !p.begun || p.cat == nil {
+		return nil
+	}
+	last := int64(0)
+	for _, t := range p.tracks {
+		if pt, ok := t.Last(); ok {
+			last = max(last, pt.At/1e6)
+		}
+	}
+	for p.nextEdge() <= last {
+		p.close(p.nextEdge())
+	}
+	if last > p.start {
+		p.close(last)
+	}
+	return p.out
+}
+
+// Step moves the books to a clock that was stepped by d: windows move, energy
+// does not.
+func (p *Pipeline) Step(d time.Duration) {
+	ns := d.Nanoseconds()
+	for _, t := range p.spare {
+		t.Shift(ns)
+	}
+	for i := range p.edges {
+		p.edges[i].ns += ns
+	}
+	p.jobs.Shift(p.start*1e6, ns)
+	p.start += d.Milliseconds()
+	p.event(p.start, "clock_step", "", fmt.Sprintf("the clock was stepped by %s", d))
+}
+
+// Ends is where every odometer stands at the start of the open window, for the
+// state that survives a restart.
+func (p *Pipeline) Ends() (starts map[string]sample.Start, lastMS int64) {
+	starts = maps.Clone(p.starts)
+	if p.cat == nil {
+		return starts, p.start
+	}
+	for i, n := range p.tree.Nodes {
+		if e := p.edges[i]; e.known {
+			m := p.cat.Meters[i]
+			starts[n.Name] = sample.Start{Epoch: m.Epoch, UJ: e.uj, Raw: rawOf(m, e.uj), AtNS: e.ns}
+		}
+	}
+	return starts, p.start
+}
+
+// Demoted names the parents that became witnesses.
+func (p *Pipeline) Demoted() []string {
+	return slices.Sorted(maps.Keys(p.demoted))
+}
+
+// Tree is the scope tree in use, nil before the first reading.
+func (p *Pipeline) Tree() *meter.Tree { return p.tree }
+
+func (p *Pipeline) event(atMS int64, kind, meterName, detail string) {
+	const most = 100 // a window; the rest is counted in one
+	switch {
+	case len(p.events) < most:
+		p.events = append(p.events, window.Event{AtMS: atMS, Kind: kind, Meter: meterName, Detail: detail})
+	case len(p.events) == most:
+		p.events = append(p.events, window.Event{AtMS: atMS, Kind: "more", Detail: "more events in this window were left out"})
+	}
+}
+
+// Note adds an event to the open window.
+func (p *Pipeline) Note(at time.Time, kind, detail string) {
+	p.event(at.UnixMilli(), kind, "", detail)
+}
+
+func ceilMS(ns int64) int64 { return (ns + 999_999) / 1_000_000 }
+
+func sortEvents(ev []window.Event) {
+	slices.SortStableFunc(ev, func(a, b window.Event) int {
+		return cmp.Or(cmp.Compare(a.AtMS, b.AtMS), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Meter, b.Meter))
+	})
+}

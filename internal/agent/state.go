@@ -1,0 +1,123 @@
+package agent
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/wattledger/wattledger/internal/failpoint"
+	"github.com/wattledger/wattledger/internal/job"
+	"github.com/wattledger/wattledger/internal/sample"
+)
+
+// State is what an agent must remember over a restart. It is written before
+// anything that rests on it is answered, as a whole, atomically.
+type State struct {
+	// Nonce names the state; it was drawn when the state was made.
+	Nonce string `json:"nonce"`
+	// Incarnation that the aggregator gave, 0 before the first answer.
+	Incarnation uint64 `json:"incarnation"`
+	// Fenced: another agent took this node's name over; this one must not go on.
+	Fenced bool       `json:"fenced,omitempty"`
+	Jobs   *job.Table `json:"jobs"`
+	// Starts is where the odometers stood at LastMS.
+	Starts map[string]sample.Start `json:"starts,omitempty"`
+	LastMS int64                   `json:"last_ms,omitempty"`
+	// Births is where this state's own books of each meter began.
+	Births  map[string]Birth `json:"births,omitempty"`
+	Demoted []string         `json:"demoted,omitempty"`
+	// Doubt lists devices whose holder the lost state may have known.
+	Doubt []string `json:"doubt,omitempty"`
+	// Catalogues by id that spooled windows may need are in the spool itself.
+}
+
+// Birth is the first reading of a meter in this state.
+type Birth struct {
+	Epoch string `json:"epoch"` // of the source
+	Raw   uint64 `json:"raw_uj"`
+	AtMS  int64  `json:"at_ms"`
+}
+
+const stateFile = "state.json"
+
+// LoadState reads the state, or makes a new one where there is none. A state
+// that cannot be read is moved aside, never wiped, and fresh says so.
+func LoadState(dir string) (s *State, fresh bool, err error) {
+	name := filepath.Join(dir, stateFile)
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		s, err = newState()
+		return s, true, err
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot read the agent's state %s: %w", name, err)
+	}
+	s = &State{}
+	if jerr := json.Unmarshal(b, s); jerr != nil || s.Nonce == "" {
+		aside := name + ".damaged"
+		if err := os.Rename(name, aside); err != nil {
+			return nil, false, fmt.Errorf("cannot move the damaged state %s aside: %w", name, err)
+		}
+		s, err = newState()
+		return s, true, err
+	}
+	if s.Jobs == nil {
+		s.Jobs = &job.Table{}
+	}
+	return s, false, nil
+}
+
+func newState() (*State, error) {
+	n, err := NewSession()
+	return &State{Nonce: n, Jobs: &job.Table{}}, err
+}
+
+// NewSession draws a name for a state or a session.
+func NewSession() (string, error) {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("cannot draw a random name: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// Save writes the state: to a temporary file, synced, renamed, and the folder
+// synced, so that either the old or the new one is there.
+func (s *State) Save(dir string) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("cannot encode the agent's state: %w", err)
+	}
+	name := filepath.Join(dir, stateFile)
+	if err := writeSynced(name+".new", b); err != nil {
+		return fmt.Errorf("cannot save the agent's state %s: %w", name, err)
+	}
+	failpoint.Hit(failpoint.StateBeforeRename)
+	if err := os.Rename(name+".new", name); err != nil {
+		return fmt.Errorf("cannot save the agent's state: %w", err)
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("cannot open %s to sync it: %w", dir, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("cannot sync %s: %w", dir, err)
+	}
+	failpoint.Hit(failpoint.StateAfterRename)
+	return nil
+}
+
+func writeSynced(name string, b []byte) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close())
+}

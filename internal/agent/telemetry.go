@@ -1,0 +1,79 @@
+package agent
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/wattledger/wattledger/collector"
+	"github.com/wattledger/wattledger/internal/energy"
+	"github.com/wattledger/wattledger/internal/window"
+)
+
+type gaugeKey struct{ meter, name string }
+
+// gauge is a value over a window, for looking at.
+type gauge struct {
+	sum, max, last float64
+	n              int
+}
+
+func (p *Pipeline) gauge(r collector.Reading) {
+	for _, g := range r.Gauges {
+		if math.IsNaN(g.Value) || math.IsInf(g.Value, 0) {
+			continue
+		}
+		k := gaugeKey{r.Scope.Name, g.Name}
+		v := p.gauges[k]
+		if v.n == 0 || g.Value > v.max {
+			v.max = g.Value
+		}
+		v.sum, v.last, v.n = v.sum+g.Value, g.Value, v.n+1
+		p.gauges[k] = v
+	}
+}
+
+// telemetry adds the power of node and GPUs at 1 s, and the gauges. Nothing of
+// it is booked.
+func (p *Pipeline) telemetry(w *window.Window) {
+	if w.EndMS-w.StartMS <= 2*p.opt.Window.Milliseconds() {
+		p.power(w)
+	}
+	keys := make([]gaugeKey, 0, len(p.gauges))
+	for k := range p.gauges {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b gaugeKey) int {
+		return cmp.Or(cmp.Compare(a.meter, b.meter), cmp.Compare(a.name, b.name))
+	})
+	for _, k := range keys {
+		g := p.gauges[k]
+		w.Telemetry = append(w.Telemetry, window.Series{
+			Meter: p.tree.Find(k.meter), Name: k.name, StartMS: w.StartMS, StepMS: w.EndMS - w.StartMS,
+			Milli: []int64{milli(g.sum / float64(g.n))}, Max: milli(g.max), Last: milli(g.last),
+		})
+	}
+	clear(p.gauges)
+}
+
+func (p *Pipeline) power(w *window.Window) {
+	for i, n := range p.tree.Nodes {
+		if n.Class != energy.GPU && n.Class != energy.Node {
+			continue
+		}
+		s := window.Series{Meter: i, Name: "power_watts", StartMS: w.StartMS, StepMS: 1000}
+		for ms := w.StartMS; ms+1000 <= w.EndMS; ms += 1000 {
+			a, _ := p.tracks[i].At(ms * 1e6)
+			b, _ := p.tracks[i].At((ms + 1000) * 1e6)
+			if b < a {
+				b = a
+			}
+			s.Milli = append(s.Milli, int64((b-a)/1000)) // uJ in a second are uW
+		}
+		if len(s.Milli) > 0 {
+			w.Telemetry = append(w.Telemetry, s)
+		}
+	}
+}
+
+func milli(v float64) int64 { return int64(math.Round(min(max(v*1000, -1e15), 1e15))) }

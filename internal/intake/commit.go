@@ -1,0 +1,179 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/wattledger/wattledger/internal/ledger"
+)
+
+// What a handler may be told instead of results.
+var (
+	errBusy   = errors.New("too many windows wait; come again")
+	errLedger = errors.New("the ledger cannot book now; nothing was booked")
+	errClosed = errors.New("the aggregator is stopping")
+	errLate   = errors.New("the ledger did not answer in time")
+)
+
+// request is one body on its way through a commit.
+type request struct {
+	windows []ledger.Submission
+	at      time.Time
+	results []ledger.Result
+	err     error
+	done    chan struct{} // closed when results or err are there
+}
+
+// submit queues windows and waits for their results.
+func (in *Intake) submit(ctx context.Context, windows []ledger.Submission) ([]ledger.Result, error) {
+	if len(windows) == 0 {
+		return nil, nil
+	}
+	n := int64(len(windows))
+	if waiting := in.waiting.Add(n); waiting > int64(in.opts.QueueWindows) && waiting > n {
+		in.waiting.Add(-n)
+		return nil, errBusy
+	}
+	r := &request{windows: windows, at: in.opts.Now(), done: make(chan struct{})}
+	select {
+	case <-in.closed:
+		in.waiting.Add(-n)
+		return nil, errClosed
+	default:
+	}
+	select {
+	case in.queue <- r:
+		in.metrics.queue.Set(float64(in.waiting.Load()))
+	default:
+		in.waiting.Add(-n)
+		return nil, errBusy
+	}
+	select {
+	case <-r.done:
+		return r.results, r.err
+	case <-in.closed:
+		select {
+		case <-r.done:
+			return r.results, r.err
+		default:
+			return nil, errClosed
+		}
+	case <-ctx.Done():
+		// It may be booked yet: the agent sends it again and it is a duplicate.
+		return nil, errors.Join(errLate, ctx.Err())
+	}
+}
+
+// gather waits for a request and then for others, until CommitEvery has passed
+// since the first or CommitWindows are there. After ctx it takes what waits; none
+// means the end.
+func (in *Intake) gather(ctx context.Context) (group []*request) {
+	windows := 0
+	take := func(r *request) {
+		group = append(group, r)
+		windows += len(r.windows)
+	}
+	select {
+	case r := <-in.queue:
+		take(r)
+	case <-ctx.Done():
+	}
+	if len(group) > 0 {
+		timer := time.NewTimer(in.opts.CommitEvery - in.opts.Now().Sub(group[0].at))
+		defer timer.Stop()
+		for due := false; !due && windows < in.opts.CommitWindows; {
+			select {
+			case r := <-in.queue:
+				take(r)
+			case <-timer.C:
+				due = true
+			case <-ctx.Done():
+				due = true
+			}
+		}
+	}
+	for windows < 4*in.opts.CommitWindows { // what came in meanwhile
+		select {
+		case r := <-in.queue:
+			take(r)
+			continue
+		default:
+		}
+		break
+	}
+	in.metrics.queue.Set(float64(in.waiting.Add(-int64(windows))))
+	return group
+}
+
+// commit books a group and answers it. If the ledger refuses the group, each
+// request is tried alone, so that one that it cannot digest does not stop the
+// others; where that fails too, the ledger is ill and the rest is refused.
+func (in *Intake) commit(group []*request) {
+	err := in.book(group)
+	if err == nil {
+		return
+	}
+	in.opts.Log.Error("the ledger did not book", zap.Int("requests", len(group)), zap.Error(err))
+	if len(group) == 1 {
+		finish(group[0], nil, fmt.Errorf("%w: %w", errLedger, err))
+		return
+	}
+	const enough = 3
+	failed, booked := 0, false
+	for _, r := range group {
+		if failed >= enough && !booked {
+			finish(r, nil, fmt.Errorf("%w: %w", errLedger, err))
+			continue
+		}
+		if err = in.book([]*request{r}); err != nil {
+			failed++
+			finish(r, nil, fmt.Errorf("%w: %w", errLedger, err))
+			continue
+		}
+		booked = true
+	}
+}
+
+// book makes one call of the ledger for all requests and answers them, or
+// answers none and returns an error.
+func (in *Intake) book(group []*request) error {
+	all := group[0].windows
+	if len(group) > 1 {
+		n := 0
+		for _, r := range group {
+			n += len(r.windows)
+		}
+		all = make([]ledger.Submission, 0, n)
+		for _, r := range group {
+			all = append(all, r.windows...)
+		}
+	}
+	begin := in.opts.Now()
+	// The requests may be gone when it is done; the books do not mind.
+	results, err := in.opts.Ledger.Book(context.Background(), all)
+	if err == nil && len(results) != len(all) {
+		err = fmt.Errorf("BUG: %d results for %d windows", len(results), len(all))
+	}
+	if err != nil {
+		in.metrics.commitErrors.Inc()
+		return err
+	}
+	now := in.opts.Now()
+	in.metrics.commit.Observe(now.Sub(begin).Seconds())
+	in.metrics.commitSize.Observe(float64(len(all)))
+	in.metrics.lastCommit.Set(float64(now.UnixMilli()) / 1e3)
+	for _, r := range group {
+		finish(r, results[:len(r.windows):len(r.windows)], nil)
+		results = results[len(r.windows):]
+	}
+	return nil
+}
+
+func finish(r *request, results []ledger.Result, err error) {
+	r.results, r.err = results, err
+	close(r.done)
+}

@@ -1,0 +1,138 @@
+// Package intake is the aggregator's end of the link: it takes openings and
+// windows of agents over HTTP, gathers what arrives within a moment into one
+// commit of the ledger, and acknowledges only what is committed.
+//
+// It checks who sends and whether the bytes can be read; whether a window may be
+// booked, and where, is the ledger's decision alone. Status codes:
+//
+//	200  every window booked, known already or quarantined
+//	400  the body is malformed, cut off or of an unknown version
+//	401  no token or an unknown one; 403 a token of another node
+//	409  a window is apart from what is booked, or conflicts with it
+//	410  another agent has taken over this node
+//	413  more than 4 MiB; 415 another content type or encoding
+//	424  catalogues are missing; send them along
+//	428  the session is not known; open again
+//	503  not now: the queue is full, or the ledger failed. Nothing was booked
+//	     that was not booked before
+//
+// 200, 409, 410, 424 and 428 carry a BatchResponse; results end with the first
+// window that was refused.
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/wattledger/wattledger/internal/auth"
+	"github.com/wattledger/wattledger/internal/ledger"
+	"github.com/wattledger/wattledger/internal/obs"
+	"github.com/wattledger/wattledger/internal/wire"
+)
+
+// Options say how an Intake works. Ledger and Now are needed.
+type Options struct {
+	Ledger ledger.Ledger
+	Guard  *auth.Guard // nil: everybody may send
+	// CommitEvery is how long the first window of a commit waits for others
+	// (default 150 ms); CommitWindows do not wait (default 2048).
+	CommitEvery   time.Duration
+	CommitWindows int
+	// QueueWindows may wait (default 65536); beyond, agents are asked to come
+	// again. MemoryBytes bounds the bodies being worked on (default 128 MiB).
+	QueueWindows int
+	MemoryBytes  int64
+	// Patience is the longest an agent waits for its answer (default 25 s).
+	Patience   time.Duration
+	Now        func() time.Time
+	Log        *zap.Logger
+	Registerer prometheus.Registerer
+}
+
+func (o *Options) setDefaults() error {
+	if o.Ledger == nil || o.Now == nil {
+		return errors.New("cannot make an intake: it needs a ledger and a clock")
+	}
+	if o.Guard == nil {
+		o.Guard = auth.Everybody()
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	o.CommitEvery = def(o.CommitEvery, 150*time.Millisecond)
+	o.CommitWindows = def(o.CommitWindows, 2048)
+	o.QueueWindows = def(o.QueueWindows, 65_536)
+	o.MemoryBytes = max(def(o.MemoryBytes, 128<<20), wire.MaxBody)
+	o.Patience = def(o.Patience, 25*time.Second)
+	return nil
+}
+
+func def[T int | int64 | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// Intake takes openings and windows. Run must be running for windows to be
+// answered.
+type Intake struct {
+	opts       Options
+	metrics    *metrics
+	catalogues *catalogues
+	memory     *semaphore.Weighted
+	unpack     *zstd.Decoder
+	queue      chan *request
+	waiting    atomic.Int64 // windows in the queue
+	closed     chan struct{}
+	forbidden  *obs.Limit
+}
+
+// New makes an Intake and registers its metrics.
+func New(o Options) (*Intake, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("cannot register metrics of intake: %w", err)
+	}
+	unpack, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(wire.MaxBody), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(0))
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a zstd decoder: %w", err)
+	}
+	return &Intake{
+		opts: o, metrics: m, catalogues: newCatalogues(o.Ledger, maxCachedMeters),
+		memory: semaphore.NewWeighted(o.MemoryBytes), unpack: unpack,
+		queue: make(chan *request, 4096), closed: make(chan struct{}),
+		forbidden: &obs.Limit{Every: time.Minute, Now: o.Now},
+	}, nil
+}
+
+// Register puts the two paths of the link into a mux.
+func (in *Intake) Register(mux *http.ServeMux) {
+	mux.Handle("POST "+wire.PathOpen, in.counted(in.open))
+	mux.Handle("POST "+wire.PathWindows, in.counted(in.windows))
+}
+
+// Run books what arrives until ctx ends; then it books what still waits, answers
+// it, and returns. End the HTTP server first, so that nothing more arrives.
+func (in *Intake) Run(ctx context.Context) error {
+	defer close(in.closed)
+	for {
+		group := in.gather(ctx)
+		if len(group) == 0 {
+			return nil
+		}
+		in.commit(group)
+	}
+}

@@ -1,0 +1,363 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"encoding/json"
+	"fmt"
+
+	"github.com/wattledger/wattledger/internal/energy"
+	"github.com/wattledger/wattledger/internal/ledger"
+	"github.com/wattledger/wattledger/internal/window"
+)
+
+// maxJobs bounds how many jobs are kept in memory between transactions.
+const maxJobs = 200_000
+
+// cache is what decisions are made from. It is loaded as it is needed and
+// thrown away whole when a transaction fails.
+type cache struct {
+	w        *writer
+	out      *tableWriters
+	nodes    map[ledger.Node]*nodeState
+	clusters map[string]*clusterState
+	projects map[projectKey]int64
+	jobs     map[jobKey]*jobState
+	next     map[string]int64 // next id per table
+	maxSlot  int64            // newest slot with content hashes
+	now      int64            // newest arrival seen
+}
+
+type clusterState struct {
+	id       int64
+	name     string
+	policies map[string]bool
+	nobody   [energy.NumUses]*jobState
+}
+
+type projectKey struct {
+	cluster int64
+	name    string
+	use     energy.Use
+}
+
+type jobKey struct {
+	cluster int64
+	id      string
+	restart uint32
+	submit  int64
+}
+
+// jobState is a row of job.
+type jobState struct {
+	id          int64
+	key         jobKey
+	project     int64
+	user        string
+	start, end  int64
+	open        int64
+	first, last int64 // slots with postings; last < first: none yet
+	lastDay     int64 // newest day known to be in job_day
+	dirty       bool
+	nobody      bool
+}
+
+// jobNode is a job's part on one node; add is not written yet.
+type jobNode struct {
+	job        *jobState
+	node       int64
+	start, end int64
+	add        sums
+	dirty      bool
+}
+
+// odometer is a meter's epoch with its end.
+type odometer struct {
+	id   int64
+	end  ledger.End
+	slot int64 // in which the end was last moved
+}
+
+// nodeState is what is known of a node.
+type nodeState struct {
+	id          int64
+	cluster     *clusterState
+	name        ledger.Node
+	incarnation uint64
+	nonce       string
+	session     string
+	past        []string // sessions that were fenced, newest last
+	fenced      int64
+	conflicts   int64
+	lastMS      int64
+	ends        []*odometer
+	held        []byte
+	cat         *catState
+	presence    presence
+	slots       []*slotAcc
+	jobs        map[*jobState]*jobNode
+	events      int // stored since the oldest were deleted
+	dirty       bool
+}
+
+// slotAcc is a row of node_slot and of seen.
+type slotAcc struct {
+	slot    int64
+	node    *nodeState
+	metered int64
+	device  [energy.NumClasses]int64
+	absent  [energy.NumClasses]int64
+	pieces  []piece
+	seen    []uint64
+	partial bool // older hashes were pruned
+	stored  bool // there is a row of node_slot
+	dirty   bool
+}
+
+// catState is a catalogue in use, with the odometers its meters were found to
+// be.
+type catState struct {
+	c     *window.Catalogue
+	err   error
+	odos  []*odometer
+	leafs [energy.NumClasses]int64
+}
+
+func loadCache(w *writer) (*cache, error) {
+	c := &cache{
+		w: w, out: newTableWriters(w),
+		nodes: map[ledger.Node]*nodeState{}, clusters: map[string]*clusterState{},
+		projects: map[projectKey]int64{}, jobs: map[jobKey]*jobState{}, next: map[string]int64{},
+	}
+	for _, t := range []string{"cluster", "node", "odometer", "project", "job", "quarantine", "event", "presence"} {
+		row, err := w.first("SELECT MAX(id) FROM " + t)
+		if err != nil {
+			return nil, err
+		}
+		c.next[t] = number(row[0])
+	}
+	row, err := w.first("SELECT MAX(slot) FROM seen")
+	if err != nil {
+		return nil, err
+	}
+	c.maxSlot = number(row[0])
+	return c, nil
+}
+
+// id draws the next id of a table.
+func (c *cache) id(table string) int64 {
+	c.next[table]++
+	return c.next[table]
+}
+
+// settle is called when a transaction is committed: nothing is dirty any more.
+func (c *cache) settle(t *tx) {
+	for _, n := range t.nodes {
+		n.dirty = false
+		n.keepNewest()
+		if len(n.jobs) > 64 {
+			n.jobs = nil
+		}
+	}
+	if len(c.jobs) > maxJobs {
+		c.jobs = map[jobKey]*jobState{}
+		for _, n := range c.nodes {
+			n.jobs = nil // they point at the jobs dropped
+		}
+	}
+}
+
+// keepNewest drops all slots but the newest that was booked in.
+func (n *nodeState) keepNewest() {
+	var newest *slotAcc
+	for _, a := range n.slots {
+		if a.stored && (newest == nil || a.slot > newest.slot) {
+			newest = a
+		}
+	}
+	n.slots = n.slots[:0:0]
+	if newest != nil {
+		n.slots = append(n.slots, newest)
+	}
+}
+
+// cluster finds a cluster, or makes it.
+func (c *cache) cluster(name string, make bool) (*clusterState, error) {
+	if s, ok := c.clusters[name]; ok {
+		return s, nil
+	}
+	s := &clusterState{name: name, policies: map[string]bool{}}
+	row, err := c.w.first("SELECT id FROM cluster WHERE name = ?", name)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case row != nil:
+		s.id = number(row[0])
+		err = c.w.query("SELECT name FROM policy WHERE cluster_id = ?", func(row []driver.Value) error {
+			s.policies[text(row[0])] = true
+			return nil
+		}, s.id)
+	case make:
+		s.id = c.id("cluster")
+		err = c.w.exec("INSERT INTO cluster(id, name) VALUES (?, ?)", s.id, name)
+	default:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.clusters[name] = s
+	return s, nil
+}
+
+// node finds a node; nil if it never opened.
+func (c *cache) node(name ledger.Node) (*nodeState, error) {
+	if n, ok := c.nodes[name]; ok {
+		return n, nil
+	}
+	cl, err := c.cluster(name.Cluster, false)
+	if err != nil || cl == nil {
+		return nil, err
+	}
+	row, err := c.w.first(`SELECT n.id, n.incarnation, n.nonce, n.session, n.past, n.fenced, n.conflicts, e.last_ms, e.ends, e.held
+		FROM node n JOIN node_end e ON e.node_id = n.id WHERE n.cluster_id = ? AND n.name = ?`, cl.id, name.Name)
+	if err != nil || row == nil {
+		return nil, err
+	}
+	n := &nodeState{
+		id: number(row[0]), cluster: cl, name: name, incarnation: uint64(number(row[1])), nonce: text(row[2]), session: text(row[3]),
+		fenced: number(row[5]), conflicts: number(row[6]), lastMS: number(row[7]), held: append([]byte(nil), blob(row[9])...),
+	}
+	if err := json.Unmarshal([]byte(text(row[4])), &n.past); err != nil {
+		return nil, fmt.Errorf("cannot read the sessions of node %s: %w", name.Name, err)
+	}
+	if n.ends, err = c.loadEnds(n, blob(row[8])); err != nil {
+		return nil, fmt.Errorf("cannot read the ends of node %s: %w", name.Name, err)
+	}
+	if n.presence, err = c.loadPresence(n.id); err != nil {
+		return nil, err
+	}
+	c.nodes[name] = n
+	return n, nil
+}
+
+func (c *cache) loadEnds(n *nodeState, b []byte) ([]*odometer, error) {
+	ends, err := decodeEnds(b, n.lastMS)
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[int64]*odometer, len(ends))
+	for _, o := range ends {
+		byID[o.id] = o
+	}
+	err = c.w.query("SELECT id, meter, epoch, modulus FROM odometer WHERE node_id = ? AND retired IS NULL", func(row []driver.Value) error {
+		if o := byID[number(row[0])]; o != nil {
+			o.end.Meter, o.end.Epoch, o.end.Modulus = text(row[1]), text(row[2]), energy.Microjoules(number(row[3]))
+			delete(byID, o.id)
+		}
+		return nil
+	}, n.id)
+	if err == nil && len(byID) > 0 {
+		err = errBlob
+	}
+	return ends, err
+}
+
+// encodeEnds packs all ends of a node.
+func encodeEnds(ends []*odometer, lastMS int64) []byte {
+	b := make([]byte, 0, 2+24*len(ends))
+	b = append(b, codecVersion, byte(len(ends)), byte(len(ends)>>8))
+	for _, o := range ends {
+		b = encodeEnd(b, o, lastMS)
+	}
+	return b
+}
+
+func decodeEnds(b []byte, lastMS int64) ([]*odometer, error) {
+	d := newDecoder(b)
+	if d.err == nil && len(d.b) < 2 {
+		d.err = errBlob
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	n := int(d.b[0]) | int(d.b[1])<<8
+	d.b = d.b[2:]
+	ends := make([]*odometer, 0, n)
+	for range n {
+		o := &odometer{}
+		d.end(o, lastMS)
+		ends = append(ends, o)
+	}
+	return ends, d.err
+}
+
+// project finds a project of a cluster, or makes it.
+func (c *cache) project(cluster int64, name string, use energy.Use) (int64, error) {
+	k := projectKey{cluster, name, use}
+	if id, ok := c.projects[k]; ok {
+		return id, nil
+	}
+	row, err := c.w.first("SELECT id FROM project WHERE cluster_id = ? AND name = ? AND use_of = ?", cluster, name, int64(use))
+	if err != nil {
+		return 0, err
+	}
+	var id int64
+	if row != nil {
+		id = number(row[0])
+	} else {
+		id = c.id("project")
+		if err := c.w.exec("INSERT INTO project(id, cluster_id, name, use_of) VALUES (?, ?, ?, ?)", id, cluster, name, int64(use)); err != nil {
+			return 0, err
+		}
+	}
+	c.projects[k] = id
+	return id, nil
+}
+
+// job finds a run of a job, or makes it with f's help.
+func (c *cache) job(k jobKey, make func(*jobState) error) (*jobState, error) {
+	if j, ok := c.jobs[k]; ok {
+		return j, nil
+	}
+	row, err := c.w.first(`SELECT id, project_id, user_name, start_ms, end_ms, open_nodes, first_slot, last_slot FROM job
+		WHERE cluster_id = ? AND ext_id = ? AND restart = ? AND submit_ms = ?`, k.cluster, k.id, int64(k.restart), k.submit)
+	if err != nil {
+		return nil, err
+	}
+	j := &jobState{key: k, lastDay: -1, nobody: k.id == ""}
+	switch {
+	case row != nil:
+		j.id, j.project, j.user, j.start, j.end = number(row[0]), number(row[1]), text(row[2]), number(row[3]), number(row[4])
+		j.open, j.first, j.last = number(row[5]), number(row[6]), number(row[7])
+	case make != nil:
+		j.id, j.last = c.id("job"), -1
+		if err := make(j); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, nil
+	}
+	c.jobs[k] = j
+	return j, nil
+}
+
+// nobody gives the reserved job of a use.
+func (c *cache) nobody(cl *clusterState, use energy.Use) (*jobState, error) {
+	if j := cl.nobody[use]; j != nil {
+		return j, nil
+	}
+	p, err := c.project(cl.id, "", use)
+	if err != nil {
+		return nil, err
+	}
+	j, err := c.job(jobKey{cl.id, "", uint32(use), 0}, func(j *jobState) error {
+		j.project = p
+		return c.out.job.put(j)
+	})
+	if err != nil {
+		return nil, err
+	}
+	cl.nobody[use] = j
+	return j, nil
+}

@@ -1,0 +1,287 @@
+package sqlite
+
+import (
+	"github.com/wattledger/wattledger/internal/failpoint"
+	"github.com/wattledger/wattledger/internal/window"
+)
+
+const slotsPerDay = 24 * 60 * 60 * 1000 / window.SlotMS
+
+// day is the number of the UTC day a slot lies in.
+func day(slot int64) int64 {
+	d := slot / slotsPerDay
+	if slot < 0 && d*slotsPerDay != slot {
+		d--
+	}
+	return d
+}
+
+type slotKey struct{ slot, id int64 }
+
+type postKey struct{ slot, node, job int64 }
+
+// clusterSums is a row of cluster_slot and cluster_day.
+type clusterSums struct{ metered, unbooked, device, absent int64 }
+
+func (s *clusterSums) add(o clusterSums) {
+	s.metered += o.metered
+	s.unbooked += o.unbooked
+	s.device += o.device
+	s.absent += o.absent
+}
+
+// tx collects what a transaction changes; rows that many windows share are
+// written once, by flush.
+type tx struct {
+	l        *Ledger
+	c        *cache
+	w        *writer
+	nodes    []*nodeState
+	accs     []*slotAcc
+	jobs     []*jobState
+	jobNodes []*jobNode
+	posts    map[postKey]*sums
+	postKeys []postKey
+	projects map[slotKey]*sums
+	clusters map[slotKey]*clusterSums
+	newest   int64 // newest slot written
+}
+
+func newTx(l *Ledger) *tx {
+	return &tx{
+		l: l, c: l.cache, w: l.w,
+		posts: map[postKey]*sums{}, projects: map[slotKey]*sums{}, clusters: map[slotKey]*clusterSums{},
+	}
+}
+
+func (t *tx) touchNode(n *nodeState) {
+	if !n.dirty {
+		n.dirty = true
+		t.nodes = append(t.nodes, n)
+	}
+}
+
+func (t *tx) touchAcc(a *slotAcc) {
+	if !a.dirty {
+		a.dirty = true
+		t.accs = append(t.accs, a)
+	}
+}
+
+func (t *tx) touchJob(j *jobState) {
+	if !j.dirty {
+		j.dirty = true
+		t.jobs = append(t.jobs, j)
+	}
+}
+
+// postTo gives the sums a posting is added to, and counts nothing yet.
+func (t *tx) postTo(k postKey) *sums {
+	s := t.posts[k]
+	if s == nil {
+		s = &sums{}
+		t.posts[k] = s
+		t.postKeys = append(t.postKeys, k)
+	}
+	return s
+}
+
+func (t *tx) toProject(slot, project int64) *sums {
+	k := slotKey{slot, project}
+	s := t.projects[k]
+	if s == nil {
+		s = &sums{}
+		t.projects[k] = s
+	}
+	return s
+}
+
+func (t *tx) toCluster(slot, cluster int64, add clusterSums) {
+	k := slotKey{slot, cluster}
+	s := t.clusters[k]
+	if s == nil {
+		s = &clusterSums{}
+		t.clusters[k] = s
+	}
+	s.add(add)
+}
+
+// flush writes everything out.
+func (t *tx) flush() error {
+	if err := t.flushMetered(); err != nil {
+		return err
+	}
+	if err := t.flushPostings(); err != nil {
+		return err
+	}
+	failpoint.Hit(failpoint.LedgerInTransaction)
+	if err := t.flushRollups(); err != nil {
+		return err
+	}
+	for _, j := range t.jobs {
+		if err := t.c.out.job.put(j); err != nil {
+			return err
+		}
+		j.dirty = false
+	}
+	t.jobs = t.jobs[:0]
+	if err := t.c.out.job.flush(); err != nil {
+		return err
+	}
+	return t.prune()
+}
+
+func (t *tx) flushMetered() error {
+	out := t.c.out
+	for _, n := range t.nodes {
+		if err := out.nodeEnd.row(n.id, n.lastMS, encodeEnds(n.ends, n.lastMS), notNil(n.held)); err != nil {
+			return err
+		}
+	}
+	for _, a := range t.accs {
+		device := encodeTimes(&a.device, &a.absent)
+		if err := out.nodeSlot.row(a.slot, a.node.id, a.metered, device, encodePieces(nil, a.pieces)); err != nil {
+			return err
+		}
+		if err := out.seen.row(a.slot, a.node.id, encodeSeen(a.seen, a.partial)); err != nil {
+			return err
+		}
+		a.stored, a.dirty = true, false
+		t.newest = max(t.newest, a.slot)
+	}
+	t.accs = t.accs[:0]
+	return flushAll(out.nodeEnd, out.nodeSlot, out.seen)
+}
+
+func (t *tx) flushPostings() error {
+	out := t.c.out
+	for _, k := range t.postKeys {
+		if err := out.posting.add(t.posts[k], k.slot, k.node, k.job); err != nil {
+			return err
+		}
+	}
+	clear(t.posts)
+	t.postKeys = t.postKeys[:0]
+	return out.posting.flush()
+}
+
+func (t *tx) flushRollups() error {
+	out := t.c.out
+	for _, jn := range t.jobNodes {
+		if err := out.jobNode.add(&jn.add, jn.job.id, jn.node, jn.start, jn.end); err != nil {
+			return err
+		}
+		jn.add, jn.dirty = sums{}, false
+	}
+	t.jobNodes = t.jobNodes[:0]
+	days, totals := map[slotKey]*sums{}, map[slotKey]*sums{}
+	for k, s := range t.projects {
+		if err := out.projectSlot.add(s, k.slot, k.id); err != nil {
+			return err
+		}
+		addTo(days, slotKey{day(k.slot), k.id}, s)
+		addTo(totals, slotKey{0, k.id}, s)
+	}
+	for k, s := range days {
+		if err := out.projectDay.add(s, k.slot, k.id); err != nil {
+			return err
+		}
+	}
+	for k, s := range totals {
+		if err := out.projectTotal.add(s, k.id); err != nil {
+			return err
+		}
+	}
+	clear(t.projects)
+	if err := t.flushClusters(); err != nil {
+		return err
+	}
+	return flushAll(out.jobNode, out.projectSlot, out.projectDay, out.projectTotal, out.clusterSlot, out.clusterDay)
+}
+
+func (t *tx) flushClusters() error {
+	out := t.c.out
+	days := map[slotKey]*clusterSums{}
+	for k, s := range t.clusters {
+		if err := out.clusterSlot.row(k.slot, k.id, s.metered, s.unbooked, s.device, s.absent); err != nil {
+			return err
+		}
+		d := slotKey{day(k.slot), k.id}
+		if days[d] == nil {
+			days[d] = &clusterSums{}
+		}
+		days[d].add(*s)
+	}
+	for k, s := range days {
+		if err := out.clusterDay.row(k.slot, k.id, s.metered, s.unbooked, s.device, s.absent); err != nil {
+			return err
+		}
+	}
+	clear(t.clusters)
+	return nil
+}
+
+func addTo(m map[slotKey]*sums, k slotKey, s *sums) {
+	if m[k] == nil {
+		m[k] = &sums{}
+	}
+	m[k].add(s)
+}
+
+// prune forgets content hashes of long ago, once per slot.
+func (t *tx) prune() error {
+	if t.newest <= t.c.maxSlot {
+		return nil
+	}
+	t.c.maxSlot = t.newest
+	return t.w.exec("DELETE FROM seen WHERE slot < ?", t.newest-t.l.keepSeen)
+}
+
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func flushAll(bs ...interface{ flush() error }) error {
+	for _, b := range bs {
+		if err := b.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tableWriters are the statements of the tables that windows move.
+type tableWriters struct {
+	nodeEnd, nodeSlot, seen, clusterSlot, clusterDay        *bulk
+	posting, jobNode, projectSlot, projectDay, projectTotal *sumsBulk
+	job                                                     *jobWriter
+}
+
+type jobWriter struct{ *bulk }
+
+func (b *jobWriter) put(j *jobState) error {
+	return b.row(j.id, j.key.cluster, j.key.id, int64(j.key.restart), j.key.submit, j.project, j.user, j.start, j.end, j.open, j.first, j.last)
+}
+
+func newTableWriters(w *writer) *tableWriters {
+	clusters := []string{"metered_mj", "unbooked_mj", "device_ms", "absent_ms"}
+	return &tableWriters{
+		nodeEnd:      w.upsert("node_end", []string{"node_id"}, []string{"last_ms", "ends", "held"}, nil),
+		nodeSlot:     w.upsert("node_slot", []string{"slot", "node_id"}, []string{"metered_mj", "device_ms", "pieces"}, nil),
+		seen:         w.upsert("seen", []string{"slot", "node_id"}, []string{"hashes"}, nil),
+		clusterSlot:  w.upsert("cluster_slot", []string{"slot", "cluster_id"}, nil, clusters),
+		clusterDay:   w.upsert("cluster_day", []string{"day", "cluster_id"}, nil, clusters),
+		posting:      w.sumsBulk("posting", []string{"slot", "node_id", "job_id"}),
+		jobNode:      w.sumsBulk("job_node", []string{"job_id", "node_id"}, "start_ms", "end_ms"),
+		projectSlot:  w.sumsBulk("project_slot", []string{"slot", "project_id"}),
+		projectDay:   w.sumsBulk("project_day", []string{"day", "project_id"}),
+		projectTotal: w.sumsBulk("project_total", []string{"project_id"}),
+		job: &jobWriter{w.upsert("job", []string{"id"}, []string{
+			"cluster_id", "ext_id", "restart", "submit_ms", "project_id",
+			"user_name", "start_ms", "end_ms", "open_nodes", "first_slot", "last_slot",
+		}, nil)},
+	}
+}

@@ -1,0 +1,67 @@
+package wire_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wattledger/wattledger/internal/window"
+	"github.com/wattledger/wattledger/internal/wire"
+)
+
+// FuzzDecodeBatch: whatever comes in, no panic; what decodes can be encoded and
+// decodes to the same again; an error is of a kind that intake knows.
+func FuzzDecodeBatch(f *testing.F) {
+	w := node()
+	f.Add(body(f, []*window.Catalogue{w.Catalogue}, w))
+	f.Add(body(f, nil, w, w))
+	f.Add([]byte{0x08, 1, 0x12, 1, 'c', 0x1a, 1, 'n'})
+	known := func(id uint64) *window.Catalogue {
+		if id == w.Catalogue.ID {
+			return w.Catalogue
+		}
+		return nil
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b, err := wire.DecodeBatch(in, known)
+		if err != nil {
+			_, unknown := errors.AsType[*wire.UnknownError](err)
+			if !unknown && !errors.Is(err, wire.ErrMalformed) && !errors.Is(err, wire.ErrTooLarge) && !errors.Is(err, wire.ErrVersion) {
+				t.Fatalf("error of no kind: %v", err)
+			}
+			return
+		}
+		for _, x := range b.Windows {
+			_ = window.Check(x)
+			_ = wire.Hash(x)
+		}
+		again, err := wire.EncodeFragment(b.Catalogues, b.Windows)
+		if err != nil {
+			t.Fatalf("decoded, but cannot be encoded: %v", err)
+		}
+		c, err := wire.DecodeFragment(again, known)
+		if err != nil {
+			t.Fatalf("encoded again, but does not decode: %v", err)
+		}
+		if d := cmp.Diff(b.Windows, c.Windows); d != "" {
+			t.Fatalf("windows differ:\n%s", d)
+		}
+		third, err := wire.EncodeFragment(c.Catalogues, c.Windows)
+		if err != nil || !bytes.Equal(again, third) {
+			t.Fatalf("encoding is not stable: %v", err)
+		}
+	})
+}
+
+// FuzzAnswers: the agent's side does not panic either.
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte{})
+	f.Fuzz(func(_ *testing.T, in []byte) {
+		_, _, _ = wire.DecodeOpening(in)
+		_, _ = wire.DecodeResponse(in)
+		_, _ = wire.DecodeOpenRequest(in)
+		_, _ = wire.SplitFragment(in)
+	})
+}
