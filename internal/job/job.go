@@ -69,7 +69,8 @@ type Table struct {
 }
 
 // Begin adds a job at time at. A second begin of a run that is open is
-// ErrRunning; it changes nothing.
+// ErrRunning; it changes nothing. A begin of another run of the job ends the
+// one that is open.
 func (t *Table) Begin(s Spec, at int64) error {
 	if err := s.check(); err != nil {
 		return err
@@ -77,6 +78,11 @@ func (t *Table) Begin(s Spec, at int64) error {
 	for _, a := range t.list {
 		if a.Open() && a.ID == s.ID && a.Restart == s.Restart {
 			return fmt.Errorf("begin of job %s (restart %d): %w since %d ms", s.ID, s.Restart, ErrRunning, a.From/1e6)
+		}
+	}
+	for i := range t.list { // an earlier run whose end was never told ended by now
+		if a := &t.list[i]; a.Open() && a.ID == s.ID {
+			a.end(at)
 		}
 	}
 	t.list = append(t.list, Allocation{Spec: s, From: at})
@@ -95,7 +101,18 @@ func (s Spec) check() error {
 			return fmt.Errorf("%w: its %s has %d bytes, at most %d", ErrBadSpec, what, len(v), window.MaxName)
 		}
 	}
+	if len(s.GPUs) > window.MaxMeters {
+		return fmt.Errorf("%w: it names %d GPUs, at most %d", ErrBadSpec, len(s.GPUs), window.MaxMeters)
+	}
+	seen := make(map[string]bool, len(s.GPUs))
 	for _, g := range s.GPUs {
+		if g.Device == "" || len(g.Device) > window.MaxName {
+			return fmt.Errorf("%w: a device has no name, or one longer than %d bytes", ErrBadSpec, window.MaxName)
+		}
+		if seen[g.Device] {
+			return fmt.Errorf("%w: %s is named twice", ErrBadSpec, g.Device)
+		}
+		seen[g.Device] = true
 		if g.Weight == 0 || g.Weight > Whole {
 			return fmt.Errorf("%w: its share of %s is %d millionths, not 1 to %d", ErrBadSpec, g.Device, g.Weight, Whole)
 		}
@@ -103,21 +120,26 @@ func (s Spec) check() error {
 	return nil
 }
 
-// End closes every open run of the job (the newest restart first named wins the
-// id in practice; a node holds one). It gives the closed allocation.
+// End closes the open run of the job; a node holds one. It gives the closed
+// allocation.
 func (t *Table) End(id string, at int64) (Allocation, error) {
 	for i := range t.list {
 		a := &t.list[i]
 		if !a.Open() || a.ID != id {
 			continue
 		}
-		a.To = max(at, a.From)
-		if a.To == 0 {
-			a.To = 1
-		}
+		a.end(at)
 		return *a, nil
 	}
 	return Allocation{}, fmt.Errorf("end of job %s: %w", id, ErrNotRunning)
+}
+
+// end closes it, never before it began; To 0 would mean that it still runs.
+func (a *Allocation) end(at int64) {
+	a.To = max(at, a.From)
+	if a.To == 0 {
+		a.To = 1
+	}
 }
 
 // During gives the allocations that touch [from, to), oldest first. The slice
@@ -148,17 +170,23 @@ func (t *Table) Forget(before int64) {
 	t.list = slices.DeleteFunc(t.list, func(a Allocation) bool { return !a.Open() && a.To <= before })
 }
 
-// Shift moves every stamp at or after since by ns: the clock was stepped.
+// Shift moves every stamp at or after since by ns: the clock was stepped. What
+// came before stays before, also where the clock was put back.
 func (t *Table) Shift(since, ns int64) {
 	for i := range t.list {
 		a := &t.list[i]
-		if a.From >= since {
-			a.From += ns
-		}
-		if a.To >= since && a.To != 0 {
-			a.To += ns
+		a.From = shift(a.From, since, ns)
+		if a.To != 0 {
+			a.To = max(shift(a.To, since, ns), a.From)
 		}
 	}
+}
+
+func shift(at, since, ns int64) int64 {
+	if at >= since {
+		return at + ns
+	}
+	return min(at, since+ns)
 }
 
 // MarshalJSON writes the allocations as the agent's state keeps them.

@@ -42,7 +42,7 @@ func FuzzOdometer(f *testing.F) {
 			d := energy.Microjoules(r.Uint64()) % (energy.Most(scope.Limit, ns, 0) + 1)
 			drawn, raw = drawn+d, raw+d
 			if x>>50&63 == 0 { // the driver is loaded again, and its epoch says so
-				raw, epoch = 0, string('b'+rune(x>>58&15))
+				raw, epoch = 0, string(rune(epoch[0])+1)
 			}
 			if scope.Modulus > 0 {
 				raw %= scope.Modulus

@@ -35,6 +35,9 @@ func Check(w *Window) error {
 	if Slot(w.StartMS) != Slot(w.EndMS-1) {
 		return fmt.Errorf("window [%d, %d) ms crosses a slot edge", w.StartMS, w.EndMS)
 	}
+	if err := checkCatalogue(w.Catalogue); err != nil {
+		return err
+	}
 	if err := checkRanges(w); err != nil {
 		return err
 	}
@@ -45,6 +48,21 @@ func Check(w *Window) error {
 		return fmt.Errorf("%w: metered %s mJ, booked %s mJ", ErrUnbalanced, m, b)
 	}
 	return checkDeviceTime(w)
+}
+
+func checkCatalogue(c *Catalogue) error {
+	if len(c.Meters) > MaxMeters {
+		return fmt.Errorf("catalogue of %d meters, at most %d", len(c.Meters), MaxMeters)
+	}
+	for i, m := range c.Meters {
+		if m.Class >= energy.NumClasses {
+			return fmt.Errorf("meter %.40q has the unknown class %d", m.Name, m.Class)
+		}
+		if m.Name == "" || len(m.Name) > MaxName || len(m.Epoch) > MaxName || len(m.Parent) > MaxName {
+			return fmt.Errorf("meter %d (%.40q, epoch %.40q): a name is needed, and none may be longer than %d bytes", i, m.Name, m.Epoch, MaxName)
+		}
+	}
+	return nil
 }
 
 func checkRanges(w *Window) error {

@@ -49,7 +49,7 @@ func (t *tx) fill(n *nodeState, holes []hole) error {
 			return err
 		}
 		if h.root {
-			t.toCluster(h.slot, n.cluster.id, clusterSums{unbooked: int64(energy.Span(h.from, h.to))})
+			t.toCluster(h.slot, n.cluster.id, clusterSums{unbooked: -int64(energy.Span(h.from, h.to))})
 		}
 		row, err := t.w.first("SELECT COUNT(*) FROM hole WHERE quarantine_id = ?", h.quarantine)
 		if err != nil {
