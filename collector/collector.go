@@ -100,3 +100,33 @@ func (e *DeviceError) Error() string { return fmt.Sprintf("device %s: %v", e.Dev
 
 // Unwrap gives the cause.
 func (e *DeviceError) Unwrap() error { return e.Err }
+
+// Event is something a source saw that is no reading: an Xid, a lost device, a
+// counter that was refused, a meter that cannot be read and why.
+type Event struct {
+	At     time.Time
+	Kind   string // words joined by _, constant: xid, gpu_lost, missing_meter, scope_unknown
+	Meter  string // "" for the source as a whole
+	Detail string // for people
+}
+
+// EventSource is a Source that also has events. Events gives those since the
+// last call, oldest first; it may be called from any goroutine and is bounded.
+type EventSource interface {
+	Source
+	Events() []Event
+}
+
+// Missing is a meter that a source would read and cannot, with the mend.
+type Missing struct {
+	Meter string // or the interface, where its meters are not known
+	Why   string // permission, module, driver: what was tried and what came back
+	Mend  string // the exact command or setting that mends it, "" if there is none
+}
+
+// Prober is a Source that can say what it does not find; `wattledger-agent
+// check` prints it.
+type Prober interface {
+	Source
+	Probe(ctx context.Context) []Missing
+}

@@ -92,6 +92,7 @@ func checkCommand(ctx context.Context, args []string) error {
 	}
 	var scopes []collector.Scope
 	from := map[string]string{}
+	var missing []collector.Missing
 	failed := false
 	for _, s := range sources {
 		rctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -105,12 +106,21 @@ func checkCommand(ctx context.Context, args []string) error {
 			scopes = append(scopes, r.Scope)
 			from[r.Scope.Name] = s.Name()
 		}
+		if p, ok := s.(collector.Prober); ok {
+			missing = append(missing, p.Probe(ctx)...)
+		}
 	}
 	tree, err := meter.New(scopes)
 	if err != nil {
 		return err
 	}
 	printTree(tree, from)
+	for _, m := range missing {
+		fmt.Printf("missing: %s: %s\n", m.Meter, m.Why)
+		if m.Mend != "" {
+			fmt.Printf("         mend it: %s\n", m.Mend)
+		}
+	}
 	if len(tree.Nodes) == 0 {
 		fmt.Println("\nNo energy meter was found: nothing would be booked. Enable a source in the configuration (sources.*).")
 		return errNo

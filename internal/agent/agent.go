@@ -209,8 +209,23 @@ func (a *Agent) result(r sample.Result) {
 	a.waitFor = max(a.waitFor-1, 0)
 	a.batch = append(a.batch, r.Readings...)
 	a.opt.Metrics.read(r)
+	a.sourceEvents(r.Source)
 	for _, de := range deviceErrors(r.Err) {
 		a.opt.Log.Warn("a device gave no reading", zap.String("source", r.Source), zap.Error(de))
+	}
+}
+
+// sourceEvents passes on what a source saw besides its readings.
+func (a *Agent) sourceEvents(name string) {
+	for _, l := range a.loops {
+		es, ok := l.Source.(collector.EventSource)
+		if !ok || l.Source.Name() != name {
+			continue
+		}
+		for _, e := range es.Events() {
+			a.opt.Log.Warn("source event", zap.String("source", name), zap.String("kind", e.Kind), zap.String("meter", e.Meter), zap.String("detail", e.Detail))
+			a.pipe.Tell(e)
+		}
 	}
 }
 

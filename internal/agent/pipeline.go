@@ -405,6 +405,9 @@ func (p *Pipeline) Note(at time.Time, kind, detail string) {
 	p.event(at.UnixMilli(), kind, "", detail)
 }
 
+// Tell adds a source's event to the open window.
+func (p *Pipeline) Tell(e collector.Event) { p.event(e.At.UnixMilli(), e.Kind, e.Meter, e.Detail) }
+
 func ceilMS(ns int64) int64 { return (ns + 999_999) / 1_000_000 }
 
 func sortEvents(ev []window.Event) {

@@ -8,6 +8,7 @@ package hook
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,6 +56,9 @@ func Listen(path, group string) (net.Listener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		c.Close()
 		return nil, fmt.Errorf("cannot listen on %s: another agent answers there", path)
+	}
+	if st, err := os.Lstat(path); err == nil && st.Mode().Type() != os.ModeSocket {
+		return nil, fmt.Errorf("cannot listen on %s: something that is no socket is there", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("cannot replace the old socket %s: %w", path, err)
@@ -198,12 +202,10 @@ func Ask(path string, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, fmt.Errorf("cannot encode the request: %w", err)
 	}
-	if _, err := c.Write(append(b, '\n')); err != nil {
-		return Answer{}, fmt.Errorf("cannot ask the agent on %s: %w", path, err)
-	}
-	var a Answer
+	_, werr := c.Write(append(b, '\n'))
+	var a Answer // an agent that turns us away may answer before it has read all
 	if err := json.NewDecoder(io.LimitReader(c, maxRequest)).Decode(&a); err != nil {
-		return Answer{}, fmt.Errorf("cannot read the agent's answer on %s: %w", path, err)
+		return Answer{}, fmt.Errorf("cannot read the agent's answer on %s: %w", path, errors.Join(werr, err))
 	}
 	return a, nil
 }
@@ -253,7 +255,7 @@ func ParseCPUs(list string) (uint32, error) {
 	if list == "" {
 		return 0, nil
 	}
-	var count uint64
+	var spans [][2]uint64 // [from, to)
 	for _, item := range strings.Split(list, ",") {
 		lo, hi, span := strings.Cut(strings.TrimSpace(item), "-")
 		if !span {
@@ -264,10 +266,15 @@ func ParseCPUs(list string) (uint32, error) {
 		if err := errors.Join(err1, err2); err != nil || b < a {
 			return 0, fmt.Errorf("cannot read %q in the CPU list %q: it is a number or a span such as 0-31", item, list)
 		}
-		count += b - a + 1
+		spans = append(spans, [2]uint64{a, b + 1})
 	}
-	if count > 1<<20 {
-		return 0, fmt.Errorf("the CPU list %q names %d CPUs", list, count)
+	slices.SortFunc(spans, func(x, y [2]uint64) int { return cmp.Compare(x[0], y[0]) })
+	var count, end uint64 // below 2^20: a CPU that is named twice is one
+	for _, s := range spans {
+		if s[1] > end {
+			count += s[1] - max(s[0], end)
+			end = s[1]
+		}
 	}
 	return uint32(count), nil
 }
