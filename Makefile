@@ -29,7 +29,7 @@ run: ## a live demonstration with history; prints its address, Ctrl-C ends it
 build: ## the programs of cmd/ into bin/; the commit is in them (go version -m)
 	@scripts/setup.sh run
 	@mkdir -p bin
-	go build -trimpath -buildvcs=auto -o bin/ ./cmd/...
+	go build -buildvcs=auto -o bin/ ./cmd/...
 
 test: ## everything that must pass before a change lands
 	@$(MAKE) --no-print-directory deps

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -186,5 +187,10 @@ func TestExitCodes(t *testing.T) {
 	f(exitUsage, "is not a flag", "serve")
 	f(exitUsage, "needs TLS", "--data-dir", dir, "--listen", "0.0.0.0:0")
 	f(exitUsage, "cannot read the configuration", "--config", filepath.Join(dir, "absent.yaml"))
-	f(exitFail, "cannot listen", "--data-dir", dir, "--listen", "127.0.0.1:1")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	f(exitFail, "cannot listen", "--data-dir", dir, "--listen", l.Addr().String())
 }

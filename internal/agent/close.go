@@ -65,11 +65,11 @@ func (p *Pipeline) closeMeter(w *window.Window, in *attribution.Input, i int) {
 	}
 	if !e.known {
 		first := t.Points()[0]
-		if first.At > w.EndMS*1e6+sample.EdgeTolerance {
-			in.Pieces[i] = []attribution.Piece{missing(w.StartMS, w.EndMS)}
-			return
-		}
 		e = edge{ns: first.At, uj: first.UJ, known: true}
+	}
+	if e.ns > w.EndMS*1e6+sample.EdgeTolerance { // its books begin later
+		in.Pieces[i] = []attribution.Piece{missing(w.StartMS, w.EndMS)}
+		return
 	}
 	end, reached := endOf(t, w.EndMS*1e6, e)
 	r := window.Range{
@@ -149,8 +149,9 @@ func (p *Pipeline) pieces(t *sample.Track, e edge, end rangeEnd, reached bool, w
 	var out []attribution.Piece
 	wall := startNS
 	if e.ns > startNS+sample.EdgeTolerance { // the meter was first read later
-		out = append(out, missing(w.StartMS, floorMS(e.ns)))
-		wall = floorMS(e.ns) * 1e6
+		first := min(floorMS(e.ns), w.EndMS)
+		out = append(out, missing(w.StartMS, first))
+		wall = first * 1e6
 	}
 	for n, mk := range marks {
 		next := mark{pos: end.ns, wall: wallEnd}
@@ -159,6 +160,9 @@ func (p *Pipeline) pieces(t *sample.Track, e edge, end rangeEnd, reached bool, w
 		}
 		to := clamp(next.wall, wall, wallEnd)
 		pc := p.piece(t, mk, next.pos)
+		if mk.pos < startNS-sample.EdgeTolerance && !pc.Missing { // burnt before this window, known only now
+			pc.Grade = pc.Grade.Worse(energy.Bridged)
+		}
 		pc.FromMS, pc.ToMS = floorMS(wall), floorMS(to)
 		wall = to
 		if pc.ToMS > pc.FromMS || pc.UJ > 0 {

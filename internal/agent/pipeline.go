@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -54,6 +55,7 @@ type Pipeline struct {
 	unsure int64                   // before this time (ns) nobody is unknown, not idle
 	doubt  map[string]bool         // devices whose last known holder may still be there
 
+	awaited time.Time // first reading, while a meter of the books before is to come
 	begun   bool
 	start   int64 // of the open window, ms
 	edges   []edge
@@ -146,6 +148,12 @@ func (p *Pipeline) Observe(now time.Time, readings []collector.Reading) []*windo
 		}
 		p.gauge(r)
 	}
+	if p.cat == nil && len(p.spare) > 0 {
+		if p.expects(now) {
+			return nil
+		}
+		broke = true
+	}
 	if broke || grown {
 		p.cutAt(max(cut, ceilMS(earliest(readings, now))))
 	}
@@ -176,13 +184,51 @@ func (p *Pipeline) meet(readings []collector.Reading) bool {
 		p.scopes[s.Name] = s
 		t := &sample.Track{Scope: s, MaxGap: p.opt.MaxGap.Nanoseconds()}
 		if st, ok := p.starts[s.Name]; ok {
-			t.Resume(st, r.Power)
-			delete(p.starts, s.Name)
+			if p.containsRoot(s.Name) {
+				// what lies inside it was booked as roots meanwhile: to go on from
+				// its old odometer would book that twice
+				p.event(r.At.UnixMilli(), "gap", s.Name, "it came back after the meters inside it were booked without it: its odometer begins anew")
+				delete(p.starts, s.Name)
+			} else {
+				t.Resume(st, r.Power)
+			}
 		}
 		p.spare[s.Name] = t
 		grown = true
 	}
 	return grown
+}
+
+// containsRoot tells whether a root of the tree in use lies inside a meter.
+func (p *Pipeline) containsRoot(name string) bool {
+	if p.tree == nil {
+		return false
+	}
+	for _, n := range p.tree.Nodes {
+		up := n.Parent
+		for hops := 0; n.Root() && up != "" && hops <= len(p.scopes); hops++ {
+			if up == name {
+				return true
+			}
+			up = p.scopes[up].Parent
+		}
+	}
+	return false
+}
+
+// expects tells whether a meter of the books before is still to come: the tree
+// is not made without it until the grace is over, since its children would be
+// roots.
+func (p *Pipeline) expects(now time.Time) bool {
+	if p.awaited.IsZero() {
+		p.awaited = now
+	}
+	for name := range p.starts {
+		if p.spare[name] == nil && !p.demoted[name] {
+			return now.Sub(p.awaited) < p.opt.Grace
+		}
+	}
+	return false
 }
 
 // Begin starts a job at a time; the caller takes a reading at that edge.
@@ -258,7 +304,7 @@ func (p *Pipeline) nextEdge() int64 {
 		}
 	}
 	if next > end {
-		end = min(next/w*w, slotEnd)
+		end = max(end, min(next/w*w, slotEnd))
 	}
 	return end
 }
@@ -315,6 +361,9 @@ func (p *Pipeline) rebuild(atMS int64) {
 			first = e.ns
 		}
 	}
+	for _, n := range tree.Nodes {
+		delete(p.starts, n.Name)
+	}
 	cat.ID = wire.CatalogueID(cat)
 	fresh := p.cat == nil
 	p.cat = cat
@@ -361,7 +410,29 @@ func (p *Pipeline) Step(d time.Duration) {
 	for i := range p.edges {
 		p.edges[i].ns += ns
 	}
-	p.jobs.Shift(p.start*1e6, ns)
+	since := p.start * 1e6 // the open window begins there, its first range at an edge
+	for _, e := range p.edges {
+		if e.known {
+			since = min(since, e.ns-ns)
+		}
+	}
+	p.jobs.Shift(since, ns)
+	for i := range p.untold {
+		if a := &p.untold[i]; a.To >= since {
+			a.To += ns
+		} else {
+			a.To = min(a.To, since+ns)
+		}
+	}
+	for name, f := range p.deficit {
+		if f.since != 0 {
+			f.since += d.Milliseconds()
+			p.deficit[name] = f
+		}
+	}
+	if p.unsure > 0 && p.unsure < math.MaxInt64 { // for ever stays for ever
+		p.unsure += ns
+	}
 	p.start += d.Milliseconds()
 	p.event(p.start, "clock_step", "", fmt.Sprintf("the clock was stepped by %s", d))
 }

@@ -132,7 +132,7 @@ func LoadAgent(path string, flags AgentFlags) (*Agent, error) {
 		TokenFile:     f.Aggregator.TokenFile, Token: c.secret("aggregator.token_file", f.Aggregator.TokenFile), CAFile: f.Aggregator.CAFile,
 		StateDir: c.folder("state_dir", f.StateDir), Socket: f.Socket, SocketGroup: f.SocketGroup,
 		Listen: f.Listen, MetricsToken: c.secret("metrics_token_file", f.MetricsTokenFile),
-		SpoolBytes: c.size("spool.max_bytes", f.Spool.MaxBytes, 64<<10),
+		SpoolBytes: c.size("spool.max_bytes", f.Spool.MaxBytes, 8<<10),
 		NodeCPUs:   int(c.integer("node_cpus", f.NodeCPUs, 0, 1<<16)),
 		Sysfs:      c.tree("path.sysfs", f.Path.Sysfs), Procfs: c.tree("path.procfs", f.Path.Procfs),
 		Host: c.truth("sources.host.enabled", f.Sources.Host.Enabled), LogLevel: c.level("log.level", f.Log.Level),

@@ -93,3 +93,11 @@ func TestFlagsOverrideAndZones(t *testing.T) {
 		t.Errorf("%+v, %v", g, err)
 	}
 }
+
+// TestFolderThatCannotBeWritten: /proc looks writable to root, and is not.
+func TestFolderThatCannotBeWritten(t *testing.T) {
+	_, err := config.LoadAggregator("", config.AggregatorFlags{DataDir: "/proc/nowhere"})
+	if err == nil || !strings.Contains(err.Error(), "data_dir: /proc/nowhere is not a folder that this user can write: /proc: ") {
+		t.Errorf("err = %v", err)
+	}
+}

@@ -3,8 +3,8 @@
 // fault is listed, with what would be right, before anything starts. No file is
 // needed where the defaults are right. Flags override the file.
 //
-// Checking changes nothing on disk: a folder that is to be made later must only
-// be possible to make.
+// Checking leaves nothing on disk: a folder that is to be made later must only be
+// possible to make.
 package config
 
 import (
@@ -23,7 +23,6 @@ import (
 
 	"go.uber.org/zap/zapcore"
 	"go.yaml.in/yaml/v3"
-	"golang.org/x/sys/unix"
 )
 
 // checker gathers the faults of a file.
@@ -215,14 +214,27 @@ func (c *checker) folder(key, path string) string {
 		if errors.Is(err, os.ErrNotExist) && dir != filepath.Dir(dir) {
 			continue
 		}
-		switch {
-		case err != nil:
+		if err != nil {
 			c.cannot(key, err)
-		case !info.IsDir():
+		} else if !info.IsDir() {
 			c.bad(key, path, "a folder: "+dir+" is something else")
-		case unix.Access(dir, unix.W_OK|unix.X_OK) != nil:
-			c.bad(key, path, "a folder that can be written: "+dir+" cannot, by uid "+strconv.Itoa(os.Geteuid()))
+		} else if err := probe(dir); err != nil {
+			c.bad(key, path, fmt.Sprintf("a folder that this user can write: %v", err))
 		}
 		return path
 	}
+}
+
+// probe makes a file in a folder and takes it away: permissions alone do not say
+// whether root, or a read-only file system, can write.
+func probe(dir string) error {
+	f, err := os.CreateTemp(dir, ".wattledger-probe-")
+	if err != nil {
+		pe, ok := errors.AsType[*os.PathError](err)
+		if ok {
+			err = fmt.Errorf("%s: %w", dir, pe.Err)
+		}
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }

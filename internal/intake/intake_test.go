@@ -219,7 +219,9 @@ func TestPoisonStopsOnlyItself(t *testing.T) {
 }
 
 func TestFullQueueAsksToComeAgain(t *testing.T) {
-	b := newBench(t, func(o *intake.Options) { o.CommitEvery, o.QueueWindows, o.Patience = time.Hour, 2, 300*time.Millisecond })
+	b := newBench(t, func(o *intake.Options) {
+		o.CommitEvery, o.QueueWindows, o.Patience = time.Hour, 2, 300*time.Millisecond
+	})
 	h := head("n1", b.open("n1").Incarnation)
 	c, ws := intaketest.Windows(4, 1)
 	var wg sync.WaitGroup

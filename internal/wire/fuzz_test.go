@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -64,4 +65,33 @@ func FuzzAnswers(f *testing.F) {
 		_, _ = wire.DecodeOpenRequest(in)
 		_, _ = wire.SplitFragment(in)
 	})
+}
+
+// TestDamagedBytes flips bytes of a good request: an error or something that can
+// be encoded, never a panic and never a window without its catalogue.
+func TestDamagedBytes(t *testing.T) {
+	w := node()
+	good := body(t, []*window.Catalogue{w.Catalogue}, w)
+	r := rand.New(rand.NewPCG(1, 2))
+	decoded := 0
+	for range 100_000 {
+		b := bytes.Clone(good)
+		for range 1 + r.IntN(3) {
+			b[r.IntN(len(b))] = byte(r.Uint32())
+		}
+		got, err := wire.DecodeBatch(b, func(uint64) *window.Catalogue { return nil })
+		if err != nil {
+			continue
+		}
+		for _, x := range got.Windows {
+			_ = window.Check(x)
+		}
+		if _, err := wire.EncodeFragment(got.Catalogues, got.Windows); err != nil {
+			t.Fatalf("decoded, but cannot be encoded: %v", err)
+		}
+		decoded++
+	}
+	if decoded == 0 {
+		t.Error("no damaged request was decoded: the test looks at errors alone")
+	}
 }

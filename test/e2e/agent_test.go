@@ -260,6 +260,49 @@ func TestAgentFailpoints(t *testing.T) {
 	}
 }
 
+// TestCompactionFailpoints kills the agent while it merges old windows of an
+// outage: the aggregator is down, the spool is small.
+func TestCompactionFailpoints(t *testing.T) {
+	for _, name := range []string{failpoint.SpoolBeforeRename, failpoint.SpoolAfterRename} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := startAggregator(t, t.TempDir())
+			n := newNode(t, a.url())
+			text, err := os.ReadFile(n.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = bytes.Replace(text, []byte("window: 2s"), []byte("window: 1s\nspool: {max_bytes: 8KiB}"), 1)
+			if err := os.WriteFile(n.config, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			n.up(t)
+			n.job(t, "begin", "--id", "1", "--project", "P", "--user", "u", "--gpus", "0", "--cpus", "0")
+			begun := time.Now()
+			time.Sleep(liveWindow)
+			n.stop(t)
+			a.kill()
+			n.up(t, failpoint.Env+"="+name)
+			eventually(t, "the failpoint "+name, func() bool { return !n.running() })
+			if n.cmd.ProcessState.ExitCode() >= 0 {
+				t.Fatalf("the agent ended by itself: %s", n.out)
+			}
+			n.up(t)
+			time.Sleep(liveWindow)
+			a.restart(t)
+			time.Sleep(liveWindow)
+			n.job(t, "end", "--id", "1")
+			ended := time.Now()
+			n.settle(t)
+			r := n.closes(t)
+			if r.Uses["unknown_mj"] != "0" {
+				t.Errorf("unknown %s mJ with the state kept", r.Uses["unknown_mj"])
+			}
+			n.jobIsRight(t, begun, ended)
+		})
+	}
+}
+
 // TestAggregatorFailpoints kills the aggregator at every named point.
 func TestAggregatorFailpoints(t *testing.T) {
 	for _, name := range failpoint.AggregatorNames() {
