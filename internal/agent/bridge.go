@@ -2,6 +2,7 @@ package agent
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/wattledger/wattledger/collector"
@@ -20,6 +21,9 @@ type Landfall struct {
 	Epoch string // as the source names it
 	Raw   energy.Microjoules
 	AtMS  int64
+	// Odometer: Raw is a place of the very odometer the end is of, so that what
+	// lies between is known whatever the counter did meanwhile.
+	Odometer bool
 }
 
 // Bridge makes the windows for what passed between the ledger's ends and an
@@ -39,17 +43,21 @@ func Bridge(opt PipelineOptions, ends []ledger.End, to map[string]Landfall, know
 	p := NewPipeline(opt, jobs)
 	starts, lastMS := map[string]sample.Start{}, int64(math.MaxInt64)
 	var readings []collector.Reading
-	integrated := map[string]bool{}
+	own := map[string]collector.Scope{} // bridged in their odometers
+	epochs := map[string]string{}
 	now := int64(0)
 	for _, e := range ends {
 		l, ok := to[e.Meter]
-		if !ok || sample.EpochSource(e.Epoch) != l.Epoch || l.AtMS <= e.AtMS || l.Raw == e.Raw && l.Scope.Kind == collector.Power {
+		if ok && l.Odometer {
+			own[e.Meter] = l.Scope
+			l.Scope.Kind, l.Scope.Modulus, l.Scope.Limit, e.Raw = collector.Counter, 0, 0, e.UJ
+			l.AtMS = max(l.AtMS, e.AtMS+1) // the clock may have been put back
+			opt.Demoted = nil
+		}
+		if !ok || sample.EpochSource(e.Epoch) != l.Epoch || l.AtMS <= e.AtMS || l.Scope.Kind == collector.Power {
 			continue
 		}
-		if l.Scope.Kind == collector.Power {
-			integrated[e.Meter] = true
-			l.Scope.Kind, e.Raw = collector.Counter, e.UJ
-		}
+		epochs[e.Meter] = e.Epoch
 		starts[e.Meter] = sample.Start{Epoch: e.Epoch, UJ: e.UJ, Raw: e.Raw, AtNS: e.AtMS * 1e6}
 		lastMS, now = min(lastMS, e.AtMS), max(now, l.AtMS)
 		readings = append(readings, collector.Reading{Scope: l.Scope, At: time.UnixMilli(l.AtMS), Epoch: l.Epoch, Counter: l.Raw})
@@ -60,27 +68,30 @@ func Bridge(opt PipelineOptions, ends []ledger.End, to map[string]Landfall, know
 	p.Resume(starts, lastMS, math.MaxInt64)
 	ws := p.Observe(time.UnixMilli(now), readings)
 	ws = append(ws, p.Flush()...)
-	return finishBridge(ws, integrated)
+	return finishBridge(ws, own, epochs)
 }
 
-// finishBridge drops windows in which nothing is known and marks the rest.
-func finishBridge(ws []*window.Window, integrated map[string]bool) []*window.Window {
+// finishBridge leaves out the odometers that began anew, of which nothing is
+// bridged, drops windows in which nothing is known and marks the rest.
+func finishBridge(ws []*window.Window, own map[string]collector.Scope, epochs map[string]string) []*window.Window {
 	cats := map[uint64]*window.Catalogue{}
 	var out []*window.Window
 	for _, w := range ws {
+		w.Ranges = slices.DeleteFunc(w.Ranges, func(r window.Range) bool {
+			m := w.Catalogue.Meters[r.Meter]
+			return m.Epoch != epochs[m.Name]
+		})
 		if len(w.Ranges) == 0 {
 			continue
 		}
 		w.Bridge = true
-		if len(integrated) > 0 {
+		if len(own) > 0 {
 			if cats[w.Catalogue.ID] == nil {
-				cats[w.Catalogue.ID] = integratedCatalogue(w.Catalogue, integrated)
+				cats[w.Catalogue.ID] = ownCatalogue(w.Catalogue, own)
 			}
 			w.Catalogue = cats[w.Catalogue.ID]
 			for i, r := range w.Ranges {
-				if w.Catalogue.Meters[r.Meter].Integrated {
-					w.Ranges[i].Raw = 0
-				}
+				w.Ranges[i].Raw = rawOf(w.Catalogue.Meters[r.Meter], r.To)
 			}
 		}
 		out = append(out, w)
@@ -88,11 +99,13 @@ func finishBridge(ws []*window.Window, integrated map[string]bool) []*window.Win
 	return out
 }
 
-func integratedCatalogue(c *window.Catalogue, names map[string]bool) *window.Catalogue {
+// ownCatalogue describes meters that were bridged in their odometers as what
+// they are.
+func ownCatalogue(c *window.Catalogue, own map[string]collector.Scope) *window.Catalogue {
 	n := &window.Catalogue{Policy: c.Policy, Meters: append([]window.Meter{}, c.Meters...)}
 	for i := range n.Meters {
-		if names[n.Meters[i].Name] {
-			n.Meters[i].Integrated = true
+		if s, ok := own[n.Meters[i].Name]; ok {
+			n.Meters[i].Integrated, n.Meters[i].Modulus = s.Kind == collector.Power, s.Modulus
 		}
 	}
 	n.ID = wire.CatalogueID(n)

@@ -301,3 +301,33 @@ func TestResetOfOneDevice(t *testing.T) {
 	n.flush()
 	n.want("gpu1 is reset after 33 s", sum{"total": 100_000*66 + 200_000*(33+32), "job a/0": 100_000*66 + 200_000*65, "missing ms gpu": 1000})
 }
+
+// After a restart the parent's source answers late: what its children burnt
+// while nobody looked is booked once.
+func TestParentComesLateAfterARestart(t *testing.T) {
+	f := func(late int, want sum) {
+		t.Helper()
+		parent := counterDial("node", "", energy.Node, 500)
+		n := newNode(t, options(), parent, counterDial("gpu0", "node", energy.GPU, 300))
+		n.read()
+		n.ticks(25)
+		n.flush()
+		starts, last := n.p.Ends()
+		n.p = agent.NewPipeline(options(), n.jobs)
+		n.p.Resume(starts, last, 0)
+		n.pass(40 * time.Second)
+		parent.silent = true
+		n.read()
+		n.ticks(late)
+		if kept, _ := n.p.Ends(); len(kept) != 2 {
+			t.Errorf("a state saved meanwhile has %d odometers, want both", len(kept))
+		}
+		parent.silent = false
+		n.ticks(25)
+		n.flush()
+		n.want("parent late", want)
+	}
+	f(1, sum{"total": 500_000 * (25 + 40 + 1 + 25), "class gpu": 300_000 * 91})
+	// far too late: the rest of that time is not claimed, the GPU's energy is booked once
+	f(20, sum{"total": 500_000*25 + 300_000*(40+20+1) + 500_000*24, "class gpu": 300_000 * 110})
+}

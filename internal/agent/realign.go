@@ -49,12 +49,11 @@ func gaps(w *window.Window, ends map[odometer]ledger.End, scopes map[string]coll
 			s = collector.Scope{Name: m.Name, Class: m.Class, Modulus: m.Modulus, Parent: m.Parent, Rest: m.Class}
 		}
 		s.Witness = false
-		raw := rawOf(m, r.From)
 		if m.Integrated {
-			s.Kind, raw = collector.Power, r.From
+			s.Kind = collector.Power
 		}
 		behind = append(behind, e)
-		to[m.Name] = Landfall{Scope: s, Epoch: sample.EpochSource(m.Epoch), Raw: raw, AtMS: r.FromMS}
+		to[m.Name] = Landfall{Scope: s, Epoch: sample.EpochSource(m.Epoch), Raw: r.From, AtMS: r.FromMS, Odometer: true}
 	}
 	return behind, to
 }

@@ -68,7 +68,8 @@ func (p *Pipeline) power(w *window.Window) {
 			if b < a {
 				b = a
 			}
-			s.Milli = append(s.Milli, int64((b-a)/1000)) // uJ in a second are uW
+			// uJ in a second are uW; a tenth of a watt is enough to look at
+			s.Milli = append(s.Milli, int64((b-a+50_000)/100_000)*100)
 		}
 		if len(s.Milli) > 0 {
 			w.Telemetry = append(w.Telemetry, s)

@@ -26,7 +26,7 @@ const (
 	Admin  Role = "admin"
 )
 
-// AnyNode, written for the node of an agent's token, is every node of its cluster.
+// AnyNode as the node of an agent's token is every node of its cluster.
 const AnyNode = "*"
 
 // What Identify may say.

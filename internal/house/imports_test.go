@@ -21,7 +21,8 @@ func confined() map[string][]string {
 		"internal/attribution": {"collector", "internal/energy", "internal/job", "internal/meter", "internal/window"},
 		"internal/spool":       {"internal/failpoint", "internal/obs"},
 		"internal/report":      {"internal/energy", "internal/ledger", "internal/window"},
-		"collector":            {"collector", "internal/energy"},
+		"internal/sysfs":       {"collector"},
+		"collector":            {"collector", "internal/energy", "internal/sysfs", "internal/sysfs/journal"},
 	}
 }
 

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,14 +25,28 @@ const scrapeWithin = 10 * time.Second
 
 // Books shows the sums of a ledger as metrics, read when they are asked for.
 // These are the only floating point numbers of the books, and they are for
-// showing. Energy that no job held has the project "". Sums move between
-// projects when a job is assigned, so a project's counter may go back.
+// showing. Energy that no job held has the project "".
+//
+// A sum may go down: a remainder is signed, and sums move when a job is
+// assigned. A counter that goes down would look started anew, and rate() would
+// see its whole value as new energy; so what was shown is kept until the sum has
+// passed it again. Reports read the ledger and know the difference.
 type Books struct {
 	ledger ledger.Ledger
 	log    *zap.Logger
 	errors prometheus.Counter
 
 	energy, nodes, last *prometheus.Desc
+
+	mu    sync.Mutex
+	shown map[series]energy.Millijoules
+}
+
+// series names one counter.
+type series struct {
+	cluster, project string
+	class            energy.Class
+	use              energy.Use
 }
 
 // NewBooks makes the collector; register it once.
@@ -40,11 +55,11 @@ func NewBooks(l ledger.Ledger, log *zap.Logger) *Books {
 		log = zap.NewNop()
 	}
 	return &Books{
-		ledger: l, log: log,
+		ledger: l, log: log, shown: map[series]energy.Millijoules{},
 		errors: prometheus.NewCounter(prometheus.CounterOpts{Name: MetricBooksErrors, Help: "Scrapes for which the ledger did not give its sums."}),
 		energy: prometheus.NewDesc(MetricProjectEnergy, "Energy booked to a project; to nobody where project is empty.",
 			[]string{"cluster", "project", "class", "use"}, nil),
-		nodes: prometheus.NewDesc(MetricNodes, "Nodes that have ever sent a window.", []string{"cluster"}, nil),
+		nodes: prometheus.NewDesc(MetricNodes, "Nodes that are in the books and have not left them.", []string{"cluster"}, nil),
 		last: prometheus.NewDesc(MetricNodeLast, "End of the last booked window: of the node that is furthest behind, and of the newest one.",
 			[]string{"cluster", "which"}, nil),
 	}
@@ -81,13 +96,18 @@ func (b *Books) failed(err error) {
 }
 
 func (b *Books) sums(ch chan<- prometheus.Metric, totals []ledger.ProjectTotal) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for i := range totals {
 		t := &totals[i]
 		for c := range t.Amounts.Energy {
 			for u, mj := range t.Amounts.Energy[c] {
-				if mj == 0 {
+				name := series{t.Cluster, t.Project, energy.Class(c), energy.Use(u)}
+				mj = max(mj, b.shown[name])
+				if mj <= 0 {
 					continue
 				}
+				b.shown[name] = mj
 				ch <- prometheus.MustNewConstMetric(b.energy, prometheus.CounterValue, float64(mj.Joules()),
 					t.Cluster, t.Project, energy.Class(c).String(), energy.Use(u).String())
 			}
@@ -99,6 +119,9 @@ func (b *Books) health(ch chan<- prometheus.Metric, nodes []ledger.NodeStatus) {
 	type span struct{ n, oldest, newest int64 }
 	clusters := map[string]span{}
 	for i := range nodes {
+		if nodes[i].Left {
+			continue
+		}
 		last := nodes[i].LastMS
 		s, ok := clusters[nodes[i].Node.Cluster]
 		if !ok {

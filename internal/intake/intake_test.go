@@ -168,6 +168,32 @@ func TestGroupCommitCoalesces(t *testing.T) {
 	}
 }
 
+// TestEachRequestGetsItsOwnResults out of a commit they share.
+func TestEachRequestGetsItsOwnResults(t *testing.T) {
+	b := newBench(t, func(o *intake.Options) { o.CommitEvery = 200 * time.Millisecond })
+	c, ws := intaketest.Windows(2, 1)
+	var wg sync.WaitGroup
+	for i := range 6 {
+		name := fmt.Sprintf("n%d", i)
+		o := b.open(name)
+		want := http.StatusOK
+		if i%2 == 1 {
+			o.Incarnation++
+			want = http.StatusGone
+		}
+		body := batch(t, head(name, o.Incarnation), []*window.Catalogue{c}, ws...)
+		wg.Go(func() {
+			if code, _ := b.send(body); code != want {
+				t.Errorf("%s: %d; want %d", name, code, want)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(b.led.Commits()); n > 2 {
+		t.Errorf("%d commits; want one for all", n)
+	}
+}
+
 func TestManyWindowsDoNotWait(t *testing.T) {
 	b := newBench(t, func(o *intake.Options) { o.CommitEvery, o.CommitWindows = time.Hour, 4 })
 	c, ws := intaketest.Windows(4, 1)
@@ -271,7 +297,7 @@ func TestBooksAsMetrics(t *testing.T) {
 # HELP wattledger_project_energy_joules_total Energy booked to a project; to nobody where project is empty.
 # TYPE wattledger_project_energy_joules_total counter
 wattledger_project_energy_joules_total{class="gpu",cluster="c",project="p",use="busy"} 1.5
-# HELP wattledger_nodes Nodes that have ever sent a window.
+# HELP wattledger_nodes Nodes that are in the books and have not left them.
 # TYPE wattledger_nodes gauge
 wattledger_nodes{cluster="c"} 1
 `
@@ -280,6 +306,15 @@ wattledger_nodes{cluster="c"} 1
 	}
 	if problems, err := testutil.CollectAndLint(books); err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
+	}
+	led.SetTotal(-500) // a job was assigned elsewhere: the counter must not look started anew
+	if err := testutil.CollectAndCompare(books, strings.NewReader(want), intake.MetricProjectEnergy, intake.MetricNodes); err != nil {
+		t.Error(err)
+	}
+	led.SetTotal(500)
+	want = strings.Replace(want, "} 1.5", "} 2", 1)
+	if err := testutil.CollectAndCompare(books, strings.NewReader(want), intake.MetricProjectEnergy, intake.MetricNodes); err != nil {
+		t.Error(err)
 	}
 	led.Fail(-1)
 	if err := testutil.CollectAndCompare(books, strings.NewReader(""), intake.MetricProjectEnergy); err != nil && !errors.Is(err, intaketest.ErrFailed) {

@@ -9,6 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/wattledger/wattledger/internal/window"
 )
@@ -97,6 +100,9 @@ func (s Spec) check() error {
 		return fmt.Errorf("%w: it has no id", ErrBadSpec)
 	}
 	for what, v := range map[string]string{"id": s.ID, "project": s.Project, "user": s.User} {
+		if !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl) {
+			return fmt.Errorf("%w: its %s %q is not plain text", ErrBadSpec, what, v)
+		}
 		if len(v) > window.MaxName {
 			return fmt.Errorf("%w: its %s has %d bytes, at most %d", ErrBadSpec, what, len(v), window.MaxName)
 		}

@@ -203,7 +203,7 @@ type JobFilter struct {
 
 // Finding is one place where the books do not close.
 type Finding struct {
-	Kind       string // difference, hole, chain, quarantine, rollup, device_time, edge
+	Kind       string // difference, hole, chain, quarantine, rollup, device_time
 	Cluster    string
 	Node       string
 	Meter      string
@@ -238,6 +238,7 @@ type NodeStatus struct {
 	Node        Node
 	Incarnation uint64
 	LastMS      int64 // end of the last booked window
+	Left        bool  // it said that it leaves the books, and is not missed
 	Fenced      int   // how often an agent was fenced
 	Conflicts   int
 }
@@ -277,7 +278,8 @@ type Ledger interface {
 	Events(ctx context.Context, cluster string, fromMS, toMS int64, limit int) ([]EventRow, error)
 	// Assign says which project a job belongs to; sums move with it.
 	Assign(ctx context.Context, cluster string, job window.Job, project string) error
-	// Audit recomputes both sides from the finest grain there is.
+	// Audit recomputes both sides from the finest grain there is; toMS 0 is the
+	// end of the books.
 	Audit(ctx context.Context, cluster string, fromMS, toMS int64) (AuditResult, error)
 	Quarantine(ctx context.Context) ([]QuarantineEntry, error)
 	// Repost books a quarantined window into its hole: as it is, if it passes the

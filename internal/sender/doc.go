@@ -35,7 +35,7 @@ import (
 	"github.com/wattledger/wattledger/internal/spool"
 )
 
-// ErrFenced: another agent has taken over this node.
+// ErrFenced says that another agent has taken over this node.
 var ErrFenced = errors.New("another agent has taken over this node")
 
 // Spool is what the sender needs of a spool.Spool.

@@ -237,10 +237,14 @@ func tableRows(r *report.Report, show func(energy.Millijoules) string) (projects
 }
 
 func nodesWords(nodes []ledger.NodeStatus, cluster string, now time.Time) string {
-	var all, silent int
+	var all, silent, left int
 	var worst ledger.NodeStatus
 	for _, n := range nodes {
 		if n.Node.Cluster != cluster {
+			continue
+		}
+		if n.Left {
+			left++
 			continue
 		}
 		all++
@@ -251,6 +255,8 @@ func nodesWords(nodes []ledger.NodeStatus, cluster string, now time.Time) string
 		}
 	}
 	switch {
+	case all == 0 && left > 0:
+		return fmt.Sprintf("%s left the books; none is expected to report.", count(left, "node has", "nodes have"))
 	case all == 0:
 		return "No node is known."
 	case silent == 0:

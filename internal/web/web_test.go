@@ -128,6 +128,13 @@ func TestPageStates(t *testing.T) {
 			}
 		}
 	}
+	gone := reporttest.Demo()
+	for i := range gone.Known {
+		gone.Known[i].Left = i > 0
+	}
+	if body := get(t, gone, "/").Body.String(); !strings.Contains(body, "1 node is reporting.") {
+		t.Error("nodes that have left the books are missed")
+	}
 	f(func(*ledger.Books) {}, `class="badge closes">Books close<`, "2 of 3 nodes are reporting; lrdn0003 silent the longest, for 26 hours.")
 	f(func(b *ledger.Books) { b.Metered++ }, `class="badge broken">Books do not close<`, "BOOKS DO NOT CLOSE by 1 mJ")
 	f(func(b *ledger.Books) { b.Metered++; b.Unbooked++ }, `class="badge open">Books are open<`, "<b>&lt;1</b> kWh")

@@ -116,7 +116,7 @@ func (p *Parts) take(num protowire.Number, typ protowire.Type, field, value []by
 	if typ != want {
 		return malformed("field %d is of wire type %d, not %d", num, typ, want)
 	}
-	switch num {
+	switch int(num) {
 	case fieldVersion:
 		p.version, _ = protowire.ConsumeVarint(value)
 	case fieldCluster:
@@ -142,7 +142,7 @@ func (p *Parts) take(num protowire.Number, typ protowire.Type, field, value []by
 
 // wireType is how a field of a batch is encoded.
 func wireType(num protowire.Number) (t protowire.Type, known bool) {
-	switch num {
+	switch int(num) {
 	case fieldVersion, fieldNow:
 		return protowire.VarintType, true
 	case fieldIncarnation:

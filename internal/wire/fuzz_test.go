@@ -74,7 +74,7 @@ func TestDamagedBytes(t *testing.T) {
 	good := body(t, []*window.Catalogue{w.Catalogue}, w)
 	r := rand.New(rand.NewPCG(1, 2))
 	decoded := 0
-	for range 100_000 {
+	for range 20_000 {
 		b := bytes.Clone(good)
 		for range 1 + r.IntN(3) {
 			b[r.IntN(len(b))] = byte(r.Uint32())

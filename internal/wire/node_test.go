@@ -60,8 +60,10 @@ func jobsOf(w *window.Window) {
 			ID: fmt.Sprint(7100123 + i), SubmitMS: 1_789_990_000_000, Project: "EUHPC_A01_001", User: "u00123", StartMS: 1_789_995_000_000,
 		})
 		for _, p := range []window.Posting{
-			{Class: energy.GPU, Energy: 8_000_123, DeviceMS: 20_000}, {Class: energy.CPU, Energy: 1_750_345, DeviceMS: 10_000},
-			{Class: energy.Memory, Energy: 215_123, DeviceMS: 10_000}, {Class: energy.Other, Energy: 2_035_123},
+			{Class: energy.GPU, Energy: 8_000_123, DeviceMS: 20_000},
+			{Class: energy.CPU, Energy: 1_750_345, DeviceMS: 10_000},
+			{Class: energy.Memory, Energy: 215_123, DeviceMS: 10_000},
+			{Class: energy.Other, Energy: 2_035_123},
 		} {
 			p.Job = i
 			w.Postings = append(w.Postings, p)
@@ -69,7 +71,9 @@ func jobsOf(w *window.Window) {
 		w.Holdings = append(w.Holdings, window.Holding{Job: i, Devices: []window.Share{
 			{Device: fmt.Sprintf("gpu%d", 2*i), Weight: 1_000_000},
 			{Device: fmt.Sprintf("gpu%d", 2*i+1), Weight: 1_000_000},
-			{Device: "cpu", Weight: 500_000}, {Device: "memory", Weight: 500_000}, {Device: "other", Weight: 500_000},
+			{Device: "cpu", Weight: 500_000},
+			{Device: "memory", Weight: 500_000},
+			{Device: "other", Weight: 500_000},
 		}})
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -86,6 +88,14 @@ func TestRecordingOfOneJob(t *testing.T) {
 		t.Errorf("%s kWh; want 415.255", r.Totals.KWh)
 	}
 	audited(t, a.url(), "h100")
+	page, err := http.Get(a.url() + "/?cluster=h100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Body.Close()
+	if b, err := io.ReadAll(page.Body); err != nil || !strings.Contains(string(b), "64 nodes have left the books") {
+		t.Errorf("the page does not say that the recorded nodes have left: %v\n%s", err, tail(string(b), 800))
+	}
 }
 
 // TestKillsDuringReplay kills the aggregator at ten random instants and the

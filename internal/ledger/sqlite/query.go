@@ -185,11 +185,13 @@ func (l *Ledger) Nodes(ctx context.Context) ([]ledger.NodeStatus, error) {
 	err := l.readTx(ctx, func(q *sql.Tx) error {
 		return each(ctx, q, func(scan func(...any) error) error {
 			var n ledger.NodeStatus
-			err := scan(&n.Node.Cluster, &n.Node.Name, &n.Incarnation, &n.LastMS, &n.Fenced, &n.Conflicts)
+			err := scan(&n.Node.Cluster, &n.Node.Name, &n.Incarnation, &n.LastMS, &n.Left, &n.Fenced, &n.Conflicts)
 			out = append(out, n)
 			return err
-		}, `SELECT c.name, n.name, n.incarnation, e.last_ms, n.fenced, n.conflicts FROM node n
-			JOIN cluster c ON c.id = n.cluster_id JOIN node_end e ON e.node_id = n.id ORDER BY c.name, n.name`)
+		}, `SELECT c.name, n.name, n.incarnation, e.last_ms,
+				EXISTS (SELECT 1 FROM presence p WHERE p.node_id = n.id) AND NOT EXISTS (SELECT 1 FROM presence p WHERE p.node_id = n.id AND p.to_ms = ?),
+				n.fenced, n.conflicts FROM node n
+			JOIN cluster c ON c.id = n.cluster_id JOIN node_end e ON e.node_id = n.id ORDER BY c.name, n.name`, int64(forever))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot list nodes: %w", err)

@@ -761,8 +761,8 @@ type Ranges struct {
 	FromOffsetMs []int64                `protobuf:"zigzag64,4,rep,packed,name=from_offset_ms,json=fromOffsetMs,proto3" json:"from_offset_ms,omitempty"` // from the window's start; none: all 0
 	ToOffsetMs   []int64                `protobuf:"zigzag64,5,rep,packed,name=to_offset_ms,json=toOffsetMs,proto3" json:"to_offset_ms,omitempty"`       // from the window's end; none: all 0
 	// How far the raw reading is behind to_uj, in wraps of the meter's modulus, or
-	// in microjoules where that does not go even; none: all 0. 0 for integrated
-	// meters and estimated ends, which have no raw reading.
+	// in microjoules where that does not go even; none: all 0, and for integrated
+	// meters, which have no raw reading.
 	Wraps         []uint64 `protobuf:"varint,6,rep,packed,name=wraps,proto3" json:"wraps,omitempty"`
 	RawBackUj     []uint64 `protobuf:"varint,7,rep,packed,name=raw_back_uj,json=rawBackUj,proto3" json:"raw_back_uj,omitempty"`
 	Estimated     []uint32 `protobuf:"varint,8,rep,packed,name=estimated,proto3" json:"estimated,omitempty"` // not a column: indexes of the ranges whose end is estimated
