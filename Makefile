@@ -23,7 +23,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## a live demonstration with history; prints its address, Ctrl-C ends it
-	@scripts/setup.sh run
+	@$(MAKE) --no-print-directory build
 	@scripts/run.sh
 
 build: ## the programs of cmd/ into bin/; the commit is in them (go version -m)

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 }
 
 // bin gives the path of one of our programs.
-func bin(t *testing.T, name string) string {
+func bin(t testing.TB, name string) string {
 	t.Helper()
 	built.once.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "wattledger-e2e-"); built.err != nil {
@@ -65,7 +65,7 @@ func bin(t *testing.T, name string) string {
 
 // recorded is the folder of the recording of real nodes; a test that wants it
 // says so where it is not there.
-func recorded(t *testing.T) string {
+func recorded(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("WATTLEDGER_RECORDING")
 	if dir == "" {
@@ -104,7 +104,7 @@ func (o *output) String() string {
 }
 
 // start runs a program until the test ends or stops it.
-func start(t *testing.T, env []string, name string, args ...string) *process {
+func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(bin(t, name), args...), out: &output{}, gone: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
@@ -148,7 +148,7 @@ func (p *process) kill() {
 }
 
 // stop asks the program to end and gives its exit code.
-func (p *process) stop(t *testing.T) int {
+func (p *process) stop(t testing.TB) int {
 	t.Helper()
 	p.signal(syscall.SIGTERM)
 	select {
@@ -169,7 +169,7 @@ func (p *process) running() bool {
 }
 
 // eventually waits until a condition holds; what says what was waited for.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(60 * time.Second)
 	for !ok() {
@@ -187,7 +187,7 @@ type aggregator struct {
 	dir, addr string
 }
 
-func startAggregator(t *testing.T, dir string, env ...string) *aggregator {
+func startAggregator(t testing.TB, dir string, env ...string) *aggregator {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -199,7 +199,7 @@ func startAggregator(t *testing.T, dir string, env ...string) *aggregator {
 	return a
 }
 
-func (a *aggregator) restart(t *testing.T, env ...string) {
+func (a *aggregator) restart(t testing.TB, env ...string) {
 	t.Helper()
 	a.process = start(t, env, "wattledger-aggregator", "--data-dir", a.dir, "--listen", a.addr)
 	eventually(t, "the aggregator answers", func() bool {
@@ -221,7 +221,7 @@ func (a *aggregator) restart(t *testing.T, env ...string) {
 func (a *aggregator) url() string { return "http://" + a.addr }
 
 // cli runs a command of wattledger and gives its output and exit code.
-func cli(t *testing.T, url string, args ...string) (string, int) {
+func cli(t testing.TB, url string, args ...string) (string, int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -255,7 +255,7 @@ type report struct {
 }
 
 // reportOf asks for a month's report; raw is its bytes.
-func reportOf(t *testing.T, url, month, cluster string) (r report, raw string) {
+func reportOf(t testing.TB, url, month, cluster string) (r report, raw string) {
 	t.Helper()
 	raw, code := cli(t, url, "report", "--month", month, "--cluster", cluster, "--format", "json")
 	if code != 0 {
@@ -267,7 +267,7 @@ func reportOf(t *testing.T, url, month, cluster string) (r report, raw string) {
 	return r, raw
 }
 
-func mj(t *testing.T, s string) energy.Millijoules {
+func mj(t testing.TB, s string) energy.Millijoules {
 	t.Helper()
 	m, err := energy.ParseMillijoules(s)
 	if err != nil {
@@ -277,7 +277,7 @@ func mj(t *testing.T, s string) energy.Millijoules {
 }
 
 // closed fails the test unless the books of a report close without a rest.
-func (r report) closed(t *testing.T) {
+func (r report) closed(t testing.TB) {
 	t.Helper()
 	if r.Totals.Difference != "0" || r.Totals.Unbooked != "0" || r.Totals.Metered != r.Totals.Booked {
 		t.Errorf("the books do not close: %+v", r.Totals)
@@ -285,7 +285,7 @@ func (r report) closed(t *testing.T) {
 }
 
 // audited fails the test unless the audit is content.
-func audited(t *testing.T, url, cluster string) {
+func audited(t testing.TB, url, cluster string) {
 	t.Helper()
 	if out, code := cli(t, url, "audit", "--cluster", cluster); code != 0 {
 		t.Errorf("wattledger audit: exit %d\n%s", code, out)
@@ -298,7 +298,7 @@ type truthRow struct {
 	mj       energy.Millijoules
 }
 
-func readTruth(t *testing.T, name string) []truthRow {
+func readTruth(t testing.TB, name string) []truthRow {
 	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -316,7 +316,7 @@ func readTruth(t *testing.T, name string) []truthRow {
 }
 
 // jobEnergy asks for one job.
-func jobEnergy(t *testing.T, url, cluster, id string) energy.Millijoules {
+func jobEnergy(t testing.TB, url, cluster, id string) energy.Millijoules {
 	t.Helper()
 	out, code := cli(t, url, "job", id, "--cluster", cluster, "--format", "json")
 	if code != 0 {
@@ -339,7 +339,7 @@ func jobEnergy(t *testing.T, url, cluster, id string) energy.Millijoules {
 }
 
 // metric reads one value of a /metrics page.
-func metric(t *testing.T, url, series string) float64 {
+func metric(t testing.TB, url, series string) float64 {
 	t.Helper()
 	r, err := http.Get(url + "/metrics")
 	if err != nil {
@@ -363,7 +363,7 @@ func metric(t *testing.T, url, series string) float64 {
 }
 
 // fleetRun replays or simulates to the end.
-func fleetRun(t *testing.T, args ...string) {
+func fleetRun(t testing.TB, args ...string) {
 	t.Helper()
 	p := start(t, nil, "wattledger-fleet", args...)
 	select {
