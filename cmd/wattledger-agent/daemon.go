@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,7 +82,7 @@ func (d *daemon) open() (err error) {
 			Window: d.cfg.Window, MaxGap: d.cfg.MaxGap, Grace: 3 * d.cfg.Every, CPUs: cpusOf(d.cfg),
 		},
 		StateDir: d.cfg.StateDir, Every: d.cfg.Every, Sources: sources, Spool: d.spool,
-		Now: now, Log: d.log, Metrics: agent.NewMetrics(d.reg, names),
+		Now: now, Offset: d.offset, BootID: bootID(d.cfg.Procfs), Log: d.log, Metrics: agent.NewMetrics(d.reg, names),
 	})
 	if err != nil {
 		d.spool.Close()
@@ -226,6 +227,24 @@ func httpClient(cfg *config.Agent) (*http.Client, error) {
 	return &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 1, IdleConnTimeout: 5 * time.Minute,
 	}}, nil
+}
+
+// offset is how far the aggregator's clock is ahead of ours.
+func (d *daemon) offset() (time.Duration, bool) {
+	if d.link == nil {
+		return 0, false
+	}
+	return d.link.Offset()
+}
+
+// bootID names the life of the machine (proc(5), random/boot_id); "" where the
+// kernel does not say.
+func bootID(procfs string) string {
+	b, err := os.ReadFile(filepath.Join(procfs, "sys/kernel/random/boot_id"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
 }
 
 func now() time.Time { return time.Now() }

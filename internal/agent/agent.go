@@ -21,6 +21,7 @@ const (
 	collectFor   = 200 * time.Millisecond // how long a tick waits for its sources
 	edgeDeadline = 80 * time.Millisecond  // a begin or end is answered by then
 	edgeShare    = 50 * time.Millisecond  // edges this near share a reading
+	clockOff     = 5 * time.Minute        // a clock further off the aggregator's is not believed
 	clockStep    = 250 * time.Millisecond // a smaller jump of the clock is jitter
 )
 
@@ -32,8 +33,14 @@ type Options struct {
 	Sources  []collector.Source
 	Spool    *spool.Spool
 	Now      func() time.Time
-	Log      *zap.Logger
-	Metrics  *Metrics
+	// Offset is how far the aggregator's clock is ahead of ours; nil or false
+	// where it is not known.
+	Offset func() (time.Duration, bool)
+	// BootID names the life of the machine; jobs do not outlive it. "" if it is
+	// not known.
+	BootID  string
+	Log     *zap.Logger
+	Metrics *Metrics
 }
 
 // Agent is the daemon's core: one loop owns the pipeline, the state and the
@@ -41,7 +48,6 @@ type Options struct {
 type Agent struct {
 	opt     Options
 	state   *State
-	fresh   bool // the state was made by this process
 	pipe    *Pipeline
 	loops   []*sample.Loop
 	results chan sample.Result
@@ -56,6 +62,8 @@ type Agent struct {
 	pending  []*window.Window // the spool would not take them yet
 	deferred []func()         // wait for the first readings
 	prev     time.Time        // of the last tick, for clock steps
+	skew     time.Duration    // what is added to a clock that is not believed
+	opened   bool             // the aggregator has answered this process
 	stuck    map[string]bool
 }
 
@@ -80,21 +88,24 @@ func New(opt Options) (*Agent, error) {
 	opt.Pipeline.PowerEpoch = st.Nonce
 	opt.Pipeline.Demoted = st.Demoted
 	a := &Agent{
-		opt: opt, state: st, fresh: fresh,
+		opt: opt, state: st,
 		pipe:    NewPipeline(opt.Pipeline, st.Jobs),
 		results: make(chan sample.Result, len(opt.Sources)),
 		calls:   make(chan func()),
 		done:    make(chan struct{}),
 		stuck:   map[string]bool{},
 	}
-	if fresh {
+	if st.Births == nil {
 		st.Births = map[string]Birth{}
+	}
+	if fresh {
 		if err := st.Save(opt.StateDir); err != nil {
 			return nil, err
 		}
 	}
 	a.pipe.Resume(st.Starts, st.LastMS, 0)
 	a.pipe.Doubt(st.Doubt)
+	a.endJobsOfEarlierBoot()
 	for _, s := range opt.Sources {
 		a.loops = append(a.loops, sample.NewLoop(s, opt.Every, opt.Now, a.results))
 	}
@@ -164,21 +175,9 @@ func (a *Agent) untilAlarm() time.Duration {
 
 func (a *Agent) tick() {
 	a.watchClock()
+	a.believeClock()
 	a.opt.Metrics.tick(a.opt.Now())
 	a.round()
-}
-
-// watchClock compares the wall with the monotonic clock since the last tick.
-func (a *Agent) watchClock() {
-	now := a.opt.Now()
-	if !a.prev.IsZero() {
-		step := now.Round(0).Sub(a.prev.Round(0)) - now.Sub(a.prev)
-		if step > clockStep || step < -clockStep {
-			a.opt.Log.Warn("the clock was stepped: windows move, energy does not", zap.Duration("by", step))
-			a.pipe.Step(step)
-		}
-	}
-	a.prev = now
 }
 
 // round asks every source for a reading.
@@ -197,7 +196,7 @@ func (a *Agent) round() {
 		if !a.stuck[l.Source.Name()] {
 			a.stuck[l.Source.Name()] = true
 			a.opt.Log.Warn("a source does not answer; it is not asked again before it has", zap.String("source", l.Source.Name()), zap.Duration("for", l.Busy()))
-			a.pipe.Note(a.since, "source_stuck", "source "+l.Source.Name()+" did not answer in time")
+			a.pipe.Note(a.now(), "source_stuck", "source "+l.Source.Name()+" did not answer in time")
 		}
 	}
 	if len(a.loops) == 0 {
@@ -207,7 +206,10 @@ func (a *Agent) round() {
 
 func (a *Agent) result(r sample.Result) {
 	a.waitFor = max(a.waitFor-1, 0)
-	a.batch = append(a.batch, r.Readings...)
+	for _, reading := range r.Readings {
+		reading.At = reading.At.Add(a.skew)
+		a.batch = append(a.batch, reading)
+	}
 	a.opt.Metrics.read(r)
 	a.sourceEvents(r.Source)
 	for _, de := range deviceErrors(r.Err) {
@@ -271,7 +273,7 @@ func (a *Agent) answer(now time.Time) {
 		case !a.lastRead.Before(w.at.Add(-edgeShare)) && a.since.IsZero():
 			w.answer <- job.Answer{OK: true, Message: w.told}
 		case !now.Before(w.until):
-			a.pipe.Note(w.at, "late_edge", "no reading within 80 ms of a job's begin or end: it is placed by time")
+			a.pipe.Note(w.at.Add(a.skew), "late_edge", "no reading within 80 ms of a job's begin or end: it is placed by time")
 			w.answer <- job.Answer{OK: true, Bridged: true, Message: w.told}
 		default:
 			left = append(left, w)
@@ -284,7 +286,7 @@ func (a *Agent) answer(now time.Time) {
 func (a *Agent) observe() {
 	batch := a.batch
 	a.batch = nil
-	a.book(a.pipe.Observe(a.opt.Now(), batch))
+	a.book(a.pipe.Observe(a.now(), batch))
 	if a.pipe.Tree() == nil || len(a.pipe.Tree().Nodes) == 0 {
 		return
 	}
@@ -303,10 +305,10 @@ func (a *Agent) births(batch []collector.Reading) {
 		if r.Scope.Kind == collector.Gauges || r.Scope.Witness {
 			continue
 		}
-		if _, known := a.state.Births[r.Scope.Name]; known || !a.fresh {
+		if _, known := a.state.Births[r.Scope.Name]; known || a.state.Incarnation != 0 {
 			continue
 		}
-		a.state.Births[r.Scope.Name] = Birth{Epoch: r.Epoch, Raw: uint64(r.Counter), AtMS: r.At.UnixMilli()}
+		a.state.Births[r.Scope.Name] = Birth{Epoch: r.Epoch, Raw: uint64(r.Counter), AtMS: r.At.UnixMilli(), SkewMS: a.skew.Milliseconds()}
 		added = true
 	}
 	if added {
@@ -324,7 +326,7 @@ func (a *Agent) book(ws []*window.Window) {
 		}
 		if n := len(a.pending); n > 0 {
 			if j, ok := window.Join(a.pending[n-1], w); ok {
-				thin(j, 1)
+				thin(j, 2)
 				a.pending[n-1] = j
 				continue
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/job"
 	"github.com/wattledger/wattledger/internal/ledger"
+	"github.com/wattledger/wattledger/internal/sample"
 	"github.com/wattledger/wattledger/internal/window"
 )
 
@@ -20,6 +21,17 @@ func compareStrings(a, b string) int { return strings.Compare(a, b) }
 
 // Doubted names the devices whose holder nobody has spoken of yet.
 func (p *Pipeline) Doubted() []string { return slices.Sorted(maps.Keys(p.doubt)) }
+
+// Await keeps where the ledger stands with a meter that this state has not read
+// yet: if it comes back, it goes on from there, and what it drew meanwhile has no
+// known owner.
+func (p *Pipeline) Await(e ledger.End) {
+	if p.spare[e.Meter] != nil {
+		return
+	}
+	p.starts[e.Meter] = sample.Start{Epoch: e.Epoch, UJ: e.UJ, Raw: e.Raw, AtNS: e.AtMS * 1e6}
+	p.doubt[e.Meter] = true
+}
 
 // Scope is the description of a meter.
 func (p *Pipeline) Scope(name string) (collector.Scope, bool) {

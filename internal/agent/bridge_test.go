@@ -83,12 +83,17 @@ func TestKnownAtBothEnds(t *testing.T) {
 	gpu := func(d string) []window.Share { return []window.Share{{Device: d, Weight: job.Whole}} }
 	jobs := []window.Job{{ID: "a"}, {ID: "b"}, {ID: "c", Restart: 1}, {ID: "d"}}
 	held := []window.Holding{
-		{Job: 0, Devices: gpu("gpu0")}, {Job: 1, Devices: gpu("gpu1")}, {Job: 2, Devices: gpu("gpu2")},
+		{Job: 0, Devices: gpu("gpu0")},
+		{Job: 1, Devices: gpu("gpu1")},
+		{Job: 2, Devices: gpu("gpu2")},
 		{Job: 3, Devices: []window.Share{{Device: "node", Weight: job.Whole}}},
 	}
 	here := []job.Allocation{
-		{Spec: job.Spec{ID: "a", GPUs: gpu("gpu0")}}, {Spec: job.Spec{ID: "b", GPUs: gpu("gpu3")}},
-		{Spec: job.Spec{ID: "c", GPUs: gpu("gpu2")}}, {Spec: job.Spec{ID: "d"}}, {Spec: job.Spec{ID: "e"}},
+		{Spec: job.Spec{ID: "a", GPUs: gpu("gpu0")}},
+		{Spec: job.Spec{ID: "b", GPUs: gpu("gpu3")}},
+		{Spec: job.Spec{ID: "c", GPUs: gpu("gpu2")}},
+		{Spec: job.Spec{ID: "d"}},
+		{Spec: job.Spec{ID: "e"}},
 	}
 	got := agent.KnownAtBothEnds(jobs, held, here)
 	if len(got) != 2 || got[0].ID != "a" || got[1].ID != "d" {

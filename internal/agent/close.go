@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/wattledger/wattledger/collector"
@@ -34,7 +35,7 @@ func (p *Pipeline) close(endMS int64) {
 	w.Absences = out.Absences
 	p.nameJobs(w, in.Allocations, out.Postings)
 	p.telemetry(w)
-	p.watchRest(w, in.Energy)
+	p.watchRest(w, &in)
 	sortEvents(p.events)
 	w.Events, p.events = p.events, nil
 	p.out = append(p.out, w)
@@ -314,18 +315,26 @@ func jobOf(a job.Allocation, endMS int64) window.Job {
 	return j
 }
 
-// watchRest keeps the running sum of each remainder.
-func (p *Pipeline) watchRest(w *window.Window, mj []energy.Millijoules) {
+// watchRest keeps the running sum of each remainder. A parent that was not read
+// says nothing about it: what it burnt is booked when it is.
+func (p *Pipeline) watchRest(w *window.Window, in *attribution.Input) {
 	for i, n := range p.tree.Nodes {
 		if n.Leaf() {
 			continue
 		}
-		rest := mj[i]
-		for _, c := range n.Children {
-			rest -= mj[c]
-		}
 		d := p.deficit[n.Name]
-		d.sum = min(d.sum, 0) + rest
+		if !slices.ContainsFunc(in.Pieces[i], func(pc attribution.Piece) bool { return !pc.Missing }) {
+			if d.silent == 0 {
+				d.silent = w.StartMS
+			}
+			p.deficit[n.Name] = d
+			continue
+		}
+		rest := in.Energy[i]
+		for _, c := range n.Children {
+			rest -= in.Energy[c]
+		}
+		d.sum, d.silent = min(d.sum, 0)+rest, 0
 		switch {
 		case d.sum >= 0:
 			d.since = 0
@@ -336,12 +345,18 @@ func (p *Pipeline) watchRest(w *window.Window, mj []energy.Millijoules) {
 	}
 }
 
-// demote makes a parent that reads less than its children a witness, from the
-// window that begins now.
+// demote makes a parent that reads less than its children, or that is not read
+// at all any more, a witness, from the window that begins now.
 func (p *Pipeline) demote() {
 	changed := false
-	for name, d := range p.deficit {
-		if d.since == 0 || p.start-d.since < DemoteAfter.Milliseconds() {
+	for _, name := range slices.Sorted(maps.Keys(p.deficit)) {
+		d, why := p.deficit[name], ""
+		switch {
+		case d.silent != 0 && p.start-d.silent >= SilentAfter.Milliseconds():
+			why = "it gave no reading for an hour"
+		case d.silent == 0 && d.since != 0 && p.start-d.since >= DemoteAfter.Milliseconds():
+			why = "it read less than the meters inside it for five minutes"
+		default:
 			continue
 		}
 		s := p.scopes[name]
@@ -351,7 +366,7 @@ func (p *Pipeline) demote() {
 		delete(p.spare, name)
 		delete(p.deficit, name)
 		changed = true
-		p.event(p.start, "demoted", name, "it read less than the meters inside it for five minutes: it is a witness from here on")
+		p.event(p.start, "demoted", name, why+": it is a witness from here on")
 	}
 	if changed {
 		p.rebuildKeeping()

@@ -37,25 +37,27 @@ func (a *Agent) Handle(ctx context.Context, r job.Edge) job.Answer {
 }
 
 func (a *Agent) edge(r job.Edge, answer chan job.Answer) {
+	a.watchClock() // a reading of a stepped clock must not come before the step
 	now := a.opt.Now()
+	stamp := a.now()
 	var err error
 	told := ""
 	switch r.Op {
 	case "begin":
 		told = a.unmetered(r.Job)
-		err = a.pipe.Begin(r.Job, now)
+		err = a.pipe.Begin(r.Job, stamp)
 	default:
-		_, err = a.pipe.End(r.Job.ID, now)
+		_, err = a.pipe.End(r.Job.ID, stamp)
 	}
 	a.opt.Metrics.edge(r.Op, err)
 	if err != nil {
-		a.pipe.Note(now, refusalKind(err), err.Error())
+		a.pipe.Note(stamp, refusalKind(err), err.Error())
 		a.opt.Log.Warn("a job edge was refused", zap.String("op", r.Op), zap.Error(err))
 		answer <- job.Answer{Message: err.Error()}
 		return
 	}
 	if told != "" {
-		a.pipe.Note(now, "unknown_gpu", told)
+		a.pipe.Note(stamp, "unknown_gpu", told)
 	}
 	failpoint.Hit(failpoint.JobBeforeState)
 	a.save()

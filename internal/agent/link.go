@@ -19,7 +19,10 @@ import (
 // still joins.
 func (a *Agent) HandleOpen(o ledger.Opening) error {
 	return a.whenMetering(func() error {
-		var err error
+		err := a.restamp()
+		if err != nil {
+			return err
+		}
 		if a.state.Incarnation == 0 {
 			err = a.land(o)
 		} else {
@@ -93,7 +96,15 @@ func (a *Agent) land(o ledger.Opening) error {
 			continue // an integral ends with its state
 		}
 		ends = append(ends, e)
-		to[name] = Landfall{Scope: s, Epoch: b.Epoch, Raw: energy.Microjoules(b.Raw), AtMS: b.AtMS}
+		to[name] = Landfall{
+			Scope: s, Epoch: b.Epoch, Raw: energy.Microjoules(b.Raw),
+			AtMS: b.AtMS + a.skew.Milliseconds() - b.SkewMS, // by today's idea of the time
+		}
+	}
+	for name, e := range newest {
+		if _, born := a.state.Births[name]; !born && e.Raw+e.UJ > 0 {
+			a.pipe.Await(e) // it may come back: its counter may have gone on
+		}
 	}
 	slices.SortFunc(ends, func(x, y ledger.End) int { return compareStrings(x.Meter, y.Meter) })
 	here := a.state.Jobs.Open()

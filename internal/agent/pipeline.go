@@ -29,6 +29,13 @@ import (
 // becomes a witness.
 const DemoteAfter = 5 * time.Minute
 
+// SilentAfter is how long a parent may give no reading before it becomes a
+// witness: what its children burn meanwhile is booked with its next reading.
+const SilentAfter = time.Hour
+
+// maxAhead is how far a source's own clock may be ahead of the node's.
+const maxAhead = 5 * time.Second
+
 // PipelineOptions say how windows are cut.
 type PipelineOptions struct {
 	Window time.Duration // 10 s; edges are multiples of it and of the slot
@@ -76,8 +83,9 @@ type edge struct {
 
 // deficit is the running sum of a remainder that is below zero.
 type deficit struct {
-	sum   energy.Millijoules
-	since int64 // ms
+	sum    energy.Millijoules
+	since  int64 // ms
+	silent int64 // since when it is not read, ms; 0 if it is
 }
 
 // NewPipeline makes a pipeline over a table of allocations, which the caller
@@ -134,6 +142,10 @@ func (p *Pipeline) Observe(now time.Time, readings []collector.Reading) []*windo
 		t := p.spare[r.Scope.Name]
 		if t == nil {
 			continue // a witness
+		}
+		if r.At.After(now.Add(maxAhead)) { // once taken, every true stamp would be older
+			p.event(now.UnixMilli(), "future", r.Scope.Name, fmt.Sprintf("a reading stamped %s ahead of the clock was passed over", r.At.Sub(now)))
+			continue
 		}
 		if r.Scope.Kind == collector.Power {
 			r.Epoch = p.opt.PowerEpoch
@@ -197,38 +209,6 @@ func (p *Pipeline) meet(readings []collector.Reading) bool {
 		grown = true
 	}
 	return grown
-}
-
-// containsRoot tells whether a root of the tree in use lies inside a meter.
-func (p *Pipeline) containsRoot(name string) bool {
-	if p.tree == nil {
-		return false
-	}
-	for _, n := range p.tree.Nodes {
-		up := n.Parent
-		for hops := 0; n.Root() && up != "" && hops <= len(p.scopes); hops++ {
-			if up == name {
-				return true
-			}
-			up = p.scopes[up].Parent
-		}
-	}
-	return false
-}
-
-// expects tells whether a meter of the books before is still to come: the tree
-// is not made without it until the grace is over, since its children would be
-// roots.
-func (p *Pipeline) expects(now time.Time) bool {
-	if p.awaited.IsZero() {
-		p.awaited = now
-	}
-	for name := range p.starts {
-		if p.spare[name] == nil && !p.demoted[name] {
-			return now.Sub(p.awaited) < p.opt.Grace
-		}
-	}
-	return false
 }
 
 // Begin starts a job at a time; the caller takes a reading at that edge.
@@ -427,8 +407,11 @@ func (p *Pipeline) Step(d time.Duration) {
 	for name, f := range p.deficit {
 		if f.since != 0 {
 			f.since += d.Milliseconds()
-			p.deficit[name] = f
 		}
+		if f.silent != 0 {
+			f.silent += d.Milliseconds()
+		}
+		p.deficit[name] = f
 	}
 	if p.unsure > 0 && p.unsure < math.MaxInt64 { // for ever stays for ever
 		p.unsure += ns

@@ -331,3 +331,42 @@ func TestParentComesLateAfterARestart(t *testing.T) {
 	// far too late: the rest of that time is not claimed, the GPU's energy is booked once
 	f(20, sum{"total": 500_000*25 + 300_000*(40+20+1) + 500_000*24, "class gpu": 300_000 * 110})
 }
+
+// A stamp from the future would make every true one after it an old one.
+func TestStampFromTheFuture(t *testing.T) {
+	d := gpuDial("gpu0", 100)
+	n := newNode(t, options(), d)
+	n.read()
+	n.ticks(20)
+	n.take(n.p.Observe(n.now, []collector.Reading{d.reading(n.now.Add(time.Hour))}))
+	n.ticks(20)
+	n.flush()
+	n.want("a stamp an hour ahead", sum{"total": 100_000 * 40, "missing ms gpu": 0})
+	if n.events("future") != 1 {
+		t.Errorf("%d events, want one", n.events("future"))
+	}
+}
+
+// A parent whose source is away for a quarter of an hour is not a parent that
+// reads too little: its counter tells all of it when it is back.
+func TestParentThatIsNotReadForAWhile(t *testing.T) {
+	parent := counterDial("node", "", energy.Node, 500)
+	n := newNode(t, options(), parent, counterDial("gpu0", "node", energy.GPU, 300))
+	n.read()
+	n.begin("a")
+	n.ticks(60)
+	parent.silent = true
+	n.ticks(900)
+	parent.silent = false
+	n.ticks(60)
+	n.flush()
+	n.want("away for 15 min", sum{"total": 500_000 * 1020, "class gpu": 300_000 * 1020, "class other": 200_000 * 1020, "job a/0": 500_000 * 1020})
+	if d := n.p.Demoted(); len(d) != 0 {
+		t.Errorf("demoted are %v", d)
+	}
+	parent.silent = true
+	n.ticks(3700)
+	if d := n.p.Demoted(); len(d) != 1 {
+		t.Errorf("after an hour without a reading demoted are %v, want node: its children are the roots", d)
+	}
+}

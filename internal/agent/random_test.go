@@ -20,7 +20,6 @@ type walk struct {
 	opt  agent.PipelineOptions
 	open map[string]bool
 	next int
-	fed  map[string][2]energy.Microjoules // what was read, by meter and start of its epoch
 }
 
 func newWalk(t testing.TB, seed uint64) *walk {

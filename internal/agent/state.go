@@ -22,6 +22,8 @@ type State struct {
 	Nonce string `json:"nonce"`
 	// Incarnation that the aggregator gave, 0 before the first answer.
 	Incarnation uint64 `json:"incarnation"`
+	// BootID is the life of the machine that Jobs belong to.
+	BootID string `json:"boot_id,omitempty"`
 	// Fenced: another agent took this node's name over; this one must not go on.
 	Fenced bool       `json:"fenced,omitempty"`
 	Jobs   *job.Table `json:"jobs"`
@@ -41,6 +43,8 @@ type Birth struct {
 	Epoch string `json:"epoch"` // of the source
 	Raw   uint64 `json:"raw_uj"`
 	AtMS  int64  `json:"at_ms"`
+	// SkewMS is what was added to the node's clock in AtMS.
+	SkewMS int64 `json:"skew_ms,omitempty"`
 }
 
 const stateFile = "state.json"

@@ -162,8 +162,10 @@ func TestEnergyWithoutPiecesIsNotLost(t *testing.T) {
 
 func TestSharedClasses(t *testing.T) {
 	scopes := []collector.Scope{
-		{Name: "node", Class: energy.Node, Rest: energy.Other}, {Name: "package0", Class: energy.CPU, Parent: "node"},
-		{Name: "gpu0", Class: energy.GPU, Parent: "node"}, {Name: "gpu1", Class: energy.GPU, Parent: "node"},
+		{Name: "node", Class: energy.Node, Rest: energy.Other},
+		{Name: "package0", Class: energy.CPU, Parent: "node"},
+		{Name: "gpu0", Class: energy.GPU, Parent: "node"},
+		{Name: "gpu1", Class: energy.GPU, Parent: "node"},
 	}
 	b := newBench(t, scopes...).job("a", 0, 0, 0, window.Share{Device: "gpu0", Weight: whole})
 	b.burn("node", 0, 10_000, 5000e6).burn("package0", 0, 10_000, 1000e6).burn("gpu0", 0, 10_000, 2000e6).burn("gpu1", 0, 10_000, 600e6).
@@ -211,8 +213,10 @@ func TestRemainderFollowsWhoHeld(t *testing.T) {
 func TestModuleWithoutGPUMeter(t *testing.T) {
 	scopes := []collector.Scope{
 		{Name: "node", Class: energy.Node, Rest: energy.Other},
-		{Name: "module0", Class: energy.GPU, Rest: energy.GPU, Parent: "node"}, {Name: "package0", Class: energy.CPU, Parent: "module0"},
-		{Name: "module1", Class: energy.GPU, Rest: energy.GPU, Parent: "node"}, {Name: "package1", Class: energy.CPU, Parent: "module1"},
+		{Name: "module0", Class: energy.GPU, Rest: energy.GPU, Parent: "node"},
+		{Name: "package0", Class: energy.CPU, Parent: "module0"},
+		{Name: "module1", Class: energy.GPU, Rest: energy.GPU, Parent: "node"},
+		{Name: "package1", Class: energy.CPU, Parent: "module1"},
 	}
 	b := newBench(t, scopes...)
 	b.job("a", 0, 0, 0, window.Share{Device: "gpu0", Weight: whole}).job("b", 0, 0, 0, window.Share{Device: "gpu1", Weight: whole})

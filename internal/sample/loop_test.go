@@ -48,8 +48,8 @@ func TestLoopOfASourceThatHangs(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		out := make(chan sample.Result, 100)
 		hangs, well := &source{name: "hangs", sleep: time.Hour}, &source{name: "well", sleep: 5 * time.Millisecond}
-		a := sample.NewLoop(hangs, time.Second, time.Now, out) //nolint:forbidigo // the bubble's clock
-		b := sample.NewLoop(well, time.Second, time.Now, out)  //nolint:forbidigo // the bubble's clock
+		a := sample.NewLoop(hangs, time.Second, time.Now, out)
+		b := sample.NewLoop(well, time.Second, time.Now, out)
 		go a.Run(ctx)
 		go b.Run(ctx)
 		refused := 0
@@ -85,7 +85,7 @@ func TestLoopTellsTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		out := make(chan sample.Result, 1)
-		l := sample.NewLoop(&source{name: "slow", sleep: time.Hour, minds: true}, 800*time.Millisecond, time.Now, out) //nolint:forbidigo // the bubble's clock
+		l := sample.NewLoop(&source{name: "slow", sleep: time.Hour, minds: true}, 800*time.Millisecond, time.Now, out)
 		go l.Run(ctx)
 		l.Trigger()
 		r := <-out

@@ -129,8 +129,10 @@ func (t *Track) Add(r collector.Reading) (broke bool, odd *Odd) {
 		return t.addPower(r, at, begun)
 	}
 	if top := t.top(); r.Counter > top {
-		return false, &Odd{AtNS: at, Verdict: energy.Implausible, Meter: t.Scope.Name,
-			Detail: fmt.Sprintf("%d uJ is no value of a counter that ends at %d uJ", r.Counter, top)}
+		return false, &Odd{
+			AtNS: at, Verdict: energy.Implausible, Meter: t.Scope.Name,
+			Detail: fmt.Sprintf("%d uJ is no value of a counter that ends at %d uJ", r.Counter, top),
+		}
 	}
 	if !begun || r.Epoch != t.source {
 		verdict := energy.NewEpoch
@@ -156,8 +158,10 @@ func (t *Track) addPower(r collector.Reading, at int64, begun bool) (bool, *Odd)
 		limit = min(limit, t.Scope.Limit)
 	}
 	if r.Power > limit {
-		return false, &Odd{AtNS: at, Verdict: energy.Implausible, Meter: t.Scope.Name,
-			Detail: fmt.Sprintf("%d uW is above the limit of %d uW", r.Power, limit)}
+		return false, &Odd{
+			AtNS: at, Verdict: energy.Implausible, Meter: t.Scope.Name,
+			Detail: fmt.Sprintf("%d uW is above the limit of %d uW", r.Power, limit),
+		}
 	}
 	if !begun || r.Epoch != t.source {
 		return t.restart(r, at, energy.First, "")
@@ -168,8 +172,10 @@ func (t *Track) addPower(r collector.Reading, at int64, begun bool) (bool, *Odd)
 		t.integral.Skip(at, r.Power)
 		p.UJ, p.Gap = t.integral.Odometer(), true
 		t.points = append(t.points, p)
-		return false, &Odd{AtNS: at, Verdict: energy.Late, Meter: t.Scope.Name,
-			Detail: fmt.Sprintf("no power reading for %d ms: missing", (at-from)/1e6)}
+		return false, &Odd{
+			AtNS: at, Verdict: energy.Late, Meter: t.Scope.Name,
+			Detail: fmt.Sprintf("no power reading for %d ms: missing", (at-from)/1e6),
+		}
 	}
 	p.Bridged = at-from > SampledGap
 	p.line, _ = t.integral.Next(at, r.Power)
@@ -232,8 +238,10 @@ func (t *Track) doubt(r collector.Reading, at int64, v energy.Verdict, last Poin
 	if t.suspects >= Suspicions {
 		return t.restart(r, at, v, fmt.Sprintf("the counter went from %d to %d uJ and goes on from there", last.Raw, r.Counter))
 	}
-	return false, &Odd{AtNS: at, Verdict: v, Meter: t.Scope.Name,
-		Detail: fmt.Sprintf("%d uJ after %d uJ was not believed", r.Counter, last.Raw)}
+	return false, &Odd{
+		AtNS: at, Verdict: v, Meter: t.Scope.Name,
+		Detail: fmt.Sprintf("%d uJ after %d uJ was not believed", r.Counter, last.Raw),
+	}
 }
 
 // watchStill marks the span of a counter that stands still while its device
@@ -256,8 +264,10 @@ func (t *Track) watchStill(r collector.Reading, at int64, d energy.Microjoules, 
 		return nil
 	}
 	t.isStuck = true
-	return &Odd{AtNS: at, Verdict: energy.Stuck, Meter: t.Scope.Name,
-		Detail: fmt.Sprintf("the counter stands at %d uJ while the device draws %d uW", r.Counter, r.Power)}
+	return &Odd{
+		AtNS: at, Verdict: energy.Stuck, Meter: t.Scope.Name,
+		Detail: fmt.Sprintf("the counter stands at %d uJ while the device draws %d uW", r.Counter, r.Power),
+	}
 }
 
 // restart begins a new odometer epoch at this reading; nothing is claimed for

@@ -50,7 +50,8 @@ func book(ws ...*window.Window) books {
 // a few jobs, now and then a meter is silent.
 func run(r *rand.Rand, n int) []*window.Window {
 	cat := &window.Catalogue{ID: 3, Meters: []window.Meter{
-		{Name: "gpu0", Class: energy.GPU, Root: true, Leaf: true}, {Name: "gpu1", Class: energy.GPU, Root: true, Leaf: true},
+		{Name: "gpu0", Class: energy.GPU, Root: true, Leaf: true},
+		{Name: "gpu1", Class: energy.GPU, Root: true, Leaf: true},
 		{Name: "package0", Class: energy.CPU, Root: true, Leaf: true, Integrated: true},
 	}}
 	at := []energy.Microjoules{0, 5_500, 999}

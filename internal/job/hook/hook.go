@@ -216,7 +216,7 @@ func ParseGPUs(list string) ([]window.Share, error) {
 		return nil, nil
 	}
 	var out []window.Share
-	for _, item := range strings.Split(list, ",") {
+	for item := range strings.SplitSeq(list, ",") {
 		index, share, shared := strings.Cut(strings.TrimSpace(item), ":")
 		n, err := strconv.ParseUint(index, 10, 16)
 		if err != nil {
@@ -256,7 +256,7 @@ func ParseCPUs(list string) (uint32, error) {
 		return 0, nil
 	}
 	var spans [][2]uint64 // [from, to)
-	for _, item := range strings.Split(list, ",") {
+	for item := range strings.SplitSeq(list, ",") {
 		lo, hi, span := strings.Cut(strings.TrimSpace(item), "-")
 		if !span {
 			hi = lo

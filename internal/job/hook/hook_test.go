@@ -294,7 +294,7 @@ func TestDeadlineOfAClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil { //nolint:forbidigo // a socket deadline
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(c); err != nil { // the server hangs up by itself
