@@ -64,7 +64,7 @@ type panel struct {
 type query struct{ expr, legend string }
 
 func source() common.DataSourceRef {
-	return common.DataSourceRef{Type: cog.ToPtr("prometheus"), Uid: cog.ToPtr("${datasource}")}
+	return common.DataSourceRef{Type: new("prometheus"), Uid: new("${datasource}")}
 }
 
 func (p panel) targets(instant bool) []cog.Builder[variants.Dataquery] {
@@ -127,7 +127,7 @@ func thresholds(levels []dashboard.Threshold) *dashboard.ThresholdsConfigBuilder
 }
 
 func from(value float64, color string) dashboard.Threshold {
-	return dashboard.Threshold{Value: cog.ToPtr(value), Color: color}
+	return dashboard.Threshold{Value: new(value), Color: color}
 }
 
 // choice is a variable that lists a label's values; All is everything.
@@ -135,8 +135,8 @@ func choice(name, label, text string) *dashboard.QueryVariableBuilder {
 	all := dashboard.StringOrArrayOfString{ArrayOfString: []string{"$__all"}}
 	word := dashboard.StringOrArrayOfString{ArrayOfString: []string{"All"}}
 	return dashboard.NewQueryVariableBuilder(name).Label(text).Datasource(source()).
-		Query(dashboard.StringOrMap{String: cog.ToPtr(label)}).Definition(label).
+		Query(dashboard.StringOrMap{String: new(label)}).Definition(label).
 		Refresh(dashboard.VariableRefreshOnTimeRangeChanged).Sort(dashboard.VariableSortNaturalAsc).
 		Multi(true).IncludeAll(true).AllValue(".*").
-		Current(dashboard.VariableOption{Selected: cog.ToPtr(true), Text: word, Value: all})
+		Current(dashboard.VariableOption{Selected: new(true), Text: word, Value: all})
 }

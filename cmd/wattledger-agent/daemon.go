@@ -138,7 +138,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return hooks.Serve(gctx, socket) })
 	g.Go(func() error { <-gctx.Done(); return socket.Close() })
 	if page != nil {
-		d.servePage(g, gctx, page)
+		d.servePage(gctx, g, page)
 	}
 	d.log.Info("metering", zap.String("cluster", d.cfg.Cluster), zap.String("node", d.cfg.Node), zap.String("aggregator", d.cfg.AggregatorURL))
 	obs.Ready("metering " + d.cfg.Cluster + "/" + d.cfg.Node)
@@ -169,7 +169,7 @@ func (d *daemon) flush(ctx context.Context) {
 	}
 }
 
-func (d *daemon) servePage(g *errgroup.Group, ctx context.Context, l net.Listener) {
+func (d *daemon) servePage(ctx context.Context, g *errgroup.Group, l net.Listener) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", d.guarded(obs.Metrics(d.reg, d.log)))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}

@@ -82,8 +82,7 @@ func (k *call) unreachable(base *url.URL, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("the aggregator at %s did not answer within %s; --timeout gives it longer", base, k.timeout)
 	}
-	var asked *url.Error
-	if errors.As(err, &asked) {
+	if asked, ok := errors.AsType[*url.Error](err); ok {
 		err = asked.Err
 	}
 	return fmt.Errorf("cannot reach the aggregator at %s: %w\n"+

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -113,10 +114,8 @@ func writeFile(path string, answer func(io.Writer) error) (err error) {
 
 // oneOf checks a format.
 func oneOf(format string, formats ...string) error {
-	for _, f := range formats {
-		if f == format {
-			return nil
-		}
+	if slices.Contains(formats, format) {
+		return nil
 	}
 	if format == "xlsx" || format == "pdf" {
 		return misused("--format %s: not in this version; there are %s", format, strings.Join(formats, ", "))

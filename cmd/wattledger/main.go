@@ -53,16 +53,26 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"report", "report [--month 2026-10] [--cluster C] [--project P] [--timezone Z] [--format table|json|csv|html] [-o FILE]",
-			"the statement of a month (last month unless --month is given)", runReport},
-		{"job", "job ID [--cluster C] [--format table|json] [-o FILE]",
-			"what a job burnt, and on which nodes", runJob},
-		{"jobs", "jobs [--project P] [--user U] [--cluster C] [--since T] [--until T] [--limit N] [--format table|json] [-o FILE]",
-			"jobs, newest first", runJobs},
-		{"audit", "audit [--from T] [--to T] [--cluster C] [--format table|json] [-o FILE]",
-			"recompute both sides of the books; exit 1 and say where, if they do not close", runAudit},
-		{"quarantine", "quarantine [list] [--cluster C] [--format table|json] [-o FILE] | quarantine repost ID [--as-unknown]",
-			"windows that could not be booked; book one into its hole", runQuarantine},
+		{
+			"report", "report [--month 2026-10] [--cluster C] [--project P] [--timezone Z] [--format table|json|csv|html] [-o FILE]",
+			"the statement of a month (last month unless --month is given)", runReport,
+		},
+		{
+			"job", "job ID [--cluster C] [--format table|json] [-o FILE]",
+			"what a job burnt, and on which nodes", runJob,
+		},
+		{
+			"jobs", "jobs [--project P] [--user U] [--cluster C] [--since T] [--until T] [--limit N] [--format table|json] [-o FILE]",
+			"jobs, newest first", runJobs,
+		},
+		{
+			"audit", "audit [--from T] [--to T] [--cluster C] [--format table|json] [-o FILE]",
+			"recompute both sides of the books; exit 1 and say where, if they do not close", runAudit,
+		},
+		{
+			"quarantine", "quarantine [list] [--cluster C] [--format table|json] [-o FILE] | quarantine repost ID [--as-unknown]",
+			"windows that could not be booked; book one into its hole", runQuarantine,
+		},
 		{"version", "version", "print the version", runVersion},
 	}
 }

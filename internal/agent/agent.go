@@ -112,7 +112,7 @@ func New(opt Options) (*Agent, error) {
 	return a, nil
 }
 
-// ErrFenced: another agent took this node's name over.
+// ErrFenced says that another agent took this node's name over.
 var ErrFenced = errors.New("fenced: another agent has taken over this node's name in the books; " +
 	"if this machine is the right one, stop the other, remove this agent's state folder and start it again")
 

@@ -76,8 +76,14 @@ func WriteQuarantineText(w io.Writer, q *Quarantine) error {
 		})
 	}
 	err := WriteTable(w, []Column{
-		{Title: "id", Right: true}, {Title: "state"}, {Title: "cluster", Max: maxName}, {Title: "node", Max: maxName},
-		{Title: "start"}, {Title: "end"}, {Title: "kWh", Right: true}, {Title: "reason"},
+		{Title: "id", Right: true},
+		{Title: "state"},
+		{Title: "cluster", Max: maxName},
+		{Title: "node", Max: maxName},
+		{Title: "start"},
+		{Title: "end"},
+		{Title: "kWh", Right: true},
+		{Title: "reason"},
 	}, rows)
 	if err != nil {
 		return err

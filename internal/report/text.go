@@ -49,9 +49,14 @@ func WriteText(w io.Writer, r *Report) error {
 	sum("unbooked", r.Totals.Unbooked)
 	sum("metered", r.Totals.Metered)
 	err := WriteTable(w, []Column{
-		{Title: "project", Max: maxName}, {Title: "kWh", Right: true}, {Title: "share", Right: true},
-		{Title: "busy kWh", Right: true}, {Title: "held kWh", Right: true}, {Title: "held", Right: true},
-		{Title: "jobs", Right: true}, {Title: "GPU hours", Right: true},
+		{Title: "project", Max: maxName},
+		{Title: "kWh", Right: true},
+		{Title: "share", Right: true},
+		{Title: "busy kWh", Right: true},
+		{Title: "held kWh", Right: true},
+		{Title: "held", Right: true},
+		{Title: "jobs", Right: true},
+		{Title: "GPU hours", Right: true},
 	}, rows)
 	if err != nil {
 		return err
@@ -92,8 +97,11 @@ func WriteJobText(w io.Writer, j *Job) error {
 		rows = append(rows, []string{n.Node, n.KWh, Percent(n.Energy, j.Energy), n.Held.KWh(), n.GPUHours})
 	}
 	err = WriteTable(w, []Column{
-		{Title: "node", Max: maxName}, {Title: "kWh", Right: true}, {Title: "share", Right: true},
-		{Title: "held kWh", Right: true}, {Title: "GPU hours", Right: true},
+		{Title: "node", Max: maxName},
+		{Title: "kWh", Right: true},
+		{Title: "share", Right: true},
+		{Title: "held kWh", Right: true},
+		{Title: "GPU hours", Right: true},
 	}, rows)
 	if err != nil || len(j.Runs) == 0 {
 		return err
@@ -145,9 +153,15 @@ func writeJobRows(w io.Writer, jobs []Job) error {
 		})
 	}
 	return WriteTable(w, []Column{
-		{Title: "job", Max: maxName}, {Title: "restart", Right: true}, {Title: "project", Max: maxName},
-		{Title: "user", Max: maxName}, {Title: "start"}, {Title: "end"},
-		{Title: "kWh", Right: true}, {Title: "held", Right: true}, {Title: "GPU hours", Right: true},
+		{Title: "job", Max: maxName},
+		{Title: "restart", Right: true},
+		{Title: "project", Max: maxName},
+		{Title: "user", Max: maxName},
+		{Title: "start"},
+		{Title: "end"},
+		{Title: "kWh", Right: true},
+		{Title: "held", Right: true},
+		{Title: "GPU hours", Right: true},
 	}, rows)
 }
 
@@ -175,8 +189,13 @@ func WriteAuditText(w io.Writer, a *Audit) error {
 		return err
 	}
 	return WriteTable(w, []Column{
-		{Title: "finding"}, {Title: "cluster", Max: maxName}, {Title: "node", Max: maxName}, {Title: "meter", Max: maxName},
-		{Title: "slot"}, {Title: "difference mJ", Right: true}, {Title: "detail"},
+		{Title: "finding"},
+		{Title: "cluster", Max: maxName},
+		{Title: "node", Max: maxName},
+		{Title: "meter", Max: maxName},
+		{Title: "slot"},
+		{Title: "difference mJ", Right: true},
+		{Title: "detail"},
 	}, rows)
 }
 

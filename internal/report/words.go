@@ -40,6 +40,7 @@ func (r *Report) Verdict() string {
 		return fmt.Sprintf("BOOKS DO NOT CLOSE by %s mJ: metered and booked energy differ; run wattledger audit to see where.", t.Difference)
 	case Open:
 		return fmt.Sprintf("Books are open: %s kWh were metered and are not booked yet (a hole or quarantine); run wattledger audit to see where.", t.Unbooked.KWh())
+	case Closes:
 	}
 	if t.Metered == 0 {
 		return "Nothing was metered in this period."

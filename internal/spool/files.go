@@ -172,7 +172,7 @@ func (s *Spool) readFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", name, err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	size, err := f.Size()
 	if err != nil {
 		return nil, fmt.Errorf("cannot measure %s: %w", name, err)
@@ -278,7 +278,7 @@ func (s *Spool) readMark() error {
 	if err != nil {
 		return fmt.Errorf("cannot open mark: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	b := make([]byte, markSize)
 	if _, err = f.ReadAt(b, 0); err != nil && !damage(err) {
 		return fmt.Errorf("cannot read mark: %w", err)

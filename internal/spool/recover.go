@@ -179,7 +179,7 @@ func (s *Spool) adopt(g found, later []found) error {
 		s.seal() // the next segment makes the tail void
 		return nil
 	}
-	g.segment.size = g.good
+	g.size = g.good
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/wattledger/wattledger/internal/failpoint"
@@ -286,8 +287,8 @@ func (s *Spool) Last() ([]byte, Seq, error) {
 	var record []byte
 	var seq Seq
 	err := s.mending(func() error {
-		for i := len(s.segs) - 1; i >= 0; i-- {
-			g := s.segs[i]
+		for _, g := range slices.Backward(s.segs) {
+
 			n := len(g.recs)
 			if n == 0 {
 				continue

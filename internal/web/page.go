@@ -182,8 +182,10 @@ func badge(r *report.Report) (state, words string) {
 
 func useBar(r *report.Report, show func(energy.Millijoules) string) []use {
 	out := []use{
-		{Key: "busy", Label: "busy", Note: "jobs at work"}, {Key: "held", Label: "held", Note: "jobs doing nothing"},
-		{Key: "idle", Label: "idle", Note: "held by nobody"}, {Key: "system", Label: "system", Note: "service and OS"},
+		{Key: "busy", Label: "busy", Note: "jobs at work"},
+		{Key: "held", Label: "held", Note: "jobs doing nothing"},
+		{Key: "idle", Label: "idle", Note: "held by nobody"},
+		{Key: "system", Label: "system", Note: "service and OS"},
 		{Key: "unknown", Label: "unknown", Note: "owner not known"},
 	}
 	x := 0.0

@@ -3,20 +3,17 @@
 package e2e_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,7 +31,7 @@ type programs struct {
 	err  error
 }
 
-var built programs //nolint:gochecknoglobals // one build for all tests
+var built programs
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -48,7 +45,8 @@ func TestMain(m *testing.M) {
 func bin(t testing.TB, name string) string {
 	t.Helper()
 	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "wattledger-e2e-"); built.err != nil {
+		built.dir, built.err = os.MkdirTemp("", "wattledger-e2e-") //nolint:usetesting // it outlives the test that builds
+		if built.err != nil {
 			return
 		}
 		cmd := exec.Command("go", "build", "-tags", "failpoint", "-o", built.dir+"/", "./cmd/...")
@@ -231,7 +229,8 @@ func cli(t testing.TB, url string, args ...string) (string, int) {
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	if e, ok := err.(*exec.ExitError); ok && len(out) == 0 {
+	e := &exec.ExitError{}
+	if errors.As(err, &e) {
 		out = e.Stderr
 	}
 	return string(out), cmd.ProcessState.ExitCode()
@@ -338,30 +337,6 @@ func jobEnergy(t testing.TB, url, cluster, id string) energy.Millijoules {
 	return sum
 }
 
-// metric reads one value of a /metrics page.
-func metric(t testing.TB, url, series string) float64 {
-	t.Helper()
-	r, err := http.Get(url + "/metrics")
-	if err != nil {
-		return 0
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	re := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + ` (\S+)$`)
-	m := re.FindSubmatch(b)
-	if m == nil {
-		return 0
-	}
-	v, err := strconv.ParseFloat(string(m[1]), 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
 // fleetRun replays or simulates to the end.
 func fleetRun(t testing.TB, args ...string) {
 	t.Helper()
@@ -374,13 +349,4 @@ func fleetRun(t testing.TB, args ...string) {
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Fatalf("wattledger-fleet: exit %d: %s", code, p.out)
 	}
-}
-
-func scanLines(s string) []string {
-	var out []string
-	sc := bufio.NewScanner(strings.NewReader(s))
-	for sc.Scan() {
-		out = append(out, sc.Text())
-	}
-	return out
 }

@@ -34,11 +34,11 @@ const (
 	ioTimeout  = 2 * time.Second
 )
 
-// Request and Answer are what client and agent say.
-type (
-	Request = job.Edge
-	Answer  = job.Answer
-)
+// Request is what a client says.
+type Request = job.Edge
+
+// Answer is what the agent says.
+type Answer = job.Answer
 
 // Server answers requests on a socket.
 type Server struct {

@@ -191,7 +191,7 @@ func (l *Ledger) Nodes(ctx context.Context) ([]ledger.NodeStatus, error) {
 		}, `SELECT c.name, n.name, n.incarnation, e.last_ms,
 				EXISTS (SELECT 1 FROM presence p WHERE p.node_id = n.id) AND NOT EXISTS (SELECT 1 FROM presence p WHERE p.node_id = n.id AND p.to_ms = ?),
 				n.fenced, n.conflicts FROM node n
-			JOIN cluster c ON c.id = n.cluster_id JOIN node_end e ON e.node_id = n.id ORDER BY c.name, n.name`, int64(forever))
+			JOIN cluster c ON c.id = n.cluster_id JOIN node_end e ON e.node_id = n.id ORDER BY c.name, n.name`, forever)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot list nodes: %w", err)
