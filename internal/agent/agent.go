@@ -103,6 +103,9 @@ func New(opt Options) (*Agent, error) {
 			return nil, err
 		}
 	}
+	if err := st.catchUp(opt.Spool); err != nil {
+		return nil, err
+	}
 	a.pipe.Resume(st.Starts, st.LastMS, 0)
 	a.pipe.Doubt(st.Doubt)
 	a.endJobsOfEarlierBoot()

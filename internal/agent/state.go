@@ -13,6 +13,8 @@ import (
 	"github.com/wattledger/wattledger/internal/failpoint"
 	"github.com/wattledger/wattledger/internal/job"
 	"github.com/wattledger/wattledger/internal/sample"
+	"github.com/wattledger/wattledger/internal/spool"
+	"github.com/wattledger/wattledger/internal/wire"
 )
 
 // State is what an agent must remember over a restart. It is written before
@@ -36,6 +38,39 @@ type State struct {
 	// Doubt lists devices whose holder the lost state may have known.
 	Doubt []string `json:"doubt,omitempty"`
 	// Catalogues by id that spooled windows may need are in the spool itself.
+}
+
+// catchUp moves the starts to the end of the newest window in the spool: a crash
+// between the two would otherwise make windows that overlap it.
+func (s *State) catchUp(sp *spool.Spool) error {
+	rec, _, err := sp.Last()
+	if errors.Is(err, spool.ErrEmpty) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f, err := wire.DecodeFragment(rec, nil)
+	if err != nil {
+		return fmt.Errorf("cannot read the newest spooled window: %w", err)
+	}
+	for _, w := range f.Windows {
+		if w.EndMS <= s.LastMS || w.Bridge {
+			continue
+		}
+		s.LastMS = w.EndMS
+		for _, r := range w.Ranges {
+			m := w.Catalogue.Meters[r.Meter]
+			if st, ok := s.Starts[m.Name]; ok && st.Epoch == m.Epoch && st.UJ >= r.To {
+				continue
+			}
+			if s.Starts == nil {
+				s.Starts = map[string]sample.Start{}
+			}
+			s.Starts[m.Name] = sample.Start{Epoch: m.Epoch, UJ: r.To, Raw: r.Raw, AtNS: r.ToMS * 1e6}
+		}
+	}
+	return nil
 }
 
 // Birth is the first reading of a meter in this state.
