@@ -19,6 +19,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/wattledger/wattledger/collector"
+	"github.com/wattledger/wattledger/collector/nvml"
 	"github.com/wattledger/wattledger/internal/agent"
 	"github.com/wattledger/wattledger/internal/config"
 	"github.com/wattledger/wattledger/internal/job/hook"
@@ -53,12 +55,13 @@ func daemonCommand(ctx context.Context, args []string) error {
 
 // daemon is what the agent is made of.
 type daemon struct {
-	cfg   *config.Agent
-	log   *zap.Logger
-	reg   *prometheus.Registry
-	spool *spool.Spool
-	core  *agent.Agent
-	link  *sender.Sender
+	cfg     *config.Agent
+	log     *zap.Logger
+	reg     *prometheus.Registry
+	sources []collector.Source
+	spool   *spool.Spool
+	core    *agent.Agent
+	link    *sender.Sender
 }
 
 // open makes the parts, from the disk to the link.
@@ -67,6 +70,7 @@ func (d *daemon) open() (err error) {
 	if err != nil {
 		return err
 	}
+	d.sources = sources
 	names := make([]string, len(sources))
 	for i, s := range sources {
 		names[i] = s.Name()
@@ -82,7 +86,8 @@ func (d *daemon) open() (err error) {
 			Window: d.cfg.Window, MaxGap: d.cfg.MaxGap, Grace: 3 * d.cfg.Every, CPUs: cpusOf(d.cfg),
 		},
 		StateDir: d.cfg.StateDir, Every: d.cfg.Every, Sources: sources, Spool: d.spool,
-		Now: now, Offset: d.offset, BootID: bootID(d.cfg.Procfs), Log: d.log, Metrics: agent.NewMetrics(d.reg, names),
+		Now: now, Offset: d.offset, BootID: bootID(d.cfg.Procfs),
+		Fatal: func(err error) bool { return errors.Is(err, nvml.ErrRestart) }, Log: d.log, Metrics: agent.NewMetrics(d.reg, names),
 	})
 	if err != nil {
 		d.spool.Close()
@@ -144,6 +149,11 @@ func (d *daemon) run(ctx context.Context) error {
 	obs.Ready("metering " + d.cfg.Cluster + "/" + d.cfg.Node)
 	err = g.Wait()
 	obs.Stopping()
+	cctx, done := context.WithTimeout(context.WithoutCancel(ctx), flushFor)
+	defer done()
+	if cerr := closeSources(cctx, d.sources); cerr != nil {
+		d.log.Warn("a source did not let go of its hardware", zap.Error(cerr))
+	}
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

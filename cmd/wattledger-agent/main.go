@@ -24,7 +24,7 @@ const usage = `wattledger-agent meters this node and books its energy.
 
 A GPU may be shared: --gpus 0:50%,1:12.5%. A job that names neither GPUs nor CPUs holds the node.
 Exit codes: 0 fine, 1 it failed or the answer is no, 2 usage or configuration, 3 fenced: another
-agent has taken over this node's name.
+agent has taken over this node's name, 4 the GPU driver was replaced: start again (systemd does).
 `
 
 // Exit codes.
@@ -33,6 +33,7 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitFenced = 3
+	exitDriver = 4
 )
 
 // errUsage: the command line or the configuration is wrong; the words were

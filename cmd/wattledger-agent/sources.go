@@ -5,43 +5,115 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/wattledger/wattledger/collector"
+	"github.com/wattledger/wattledger/collector/amdgpu"
+	"github.com/wattledger/wattledger/collector/cray"
 	"github.com/wattledger/wattledger/collector/host"
+	"github.com/wattledger/wattledger/collector/hwmon"
+	"github.com/wattledger/wattledger/collector/ipmi"
+	"github.com/wattledger/wattledger/collector/nvml"
+	"github.com/wattledger/wattledger/collector/rapl"
+	"github.com/wattledger/wattledger/collector/redfish"
 	"github.com/wattledger/wattledger/collector/simulated"
 	"github.com/wattledger/wattledger/internal/agent"
 	"github.com/wattledger/wattledger/internal/config"
 	"github.com/wattledger/wattledger/internal/meter"
+	"github.com/wattledger/wattledger/internal/sysfs"
 )
 
 // sourcesOf lists the sources that the configuration asks for. This is the one
 // place where they are named.
 func sourcesOf(cfg *config.Agent) ([]collector.Source, error) {
+	sys, proc := sysfs.Open(cfg.Sysfs), sysfs.Open(cfg.Procfs)
 	var out []collector.Source
-	if cfg.Host {
-		out = append(out, &host.Source{Procfs: cfg.Procfs, Now: now})
-	}
-	if cfg.Simulated.Enabled {
-		start := cfg.Simulated.Start
-		if start.IsZero() {
-			start = now()
+	var errs []error
+	add := func(wanted bool, open func() (collector.Source, error)) {
+		if !wanted {
+			return
 		}
-		s, err := simulated.New(simulated.Options{
-			Seed: cfg.Simulated.Seed, GPUs: cfg.Simulated.GPUs, Start: start,
-			// whole milliseconds, as stamps are booked: the truth of a span can be asked for
-			Now: func() time.Time { return now().Truncate(time.Millisecond) },
-		})
+		s, err := open()
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			return
 		}
 		out = append(out, s)
 	}
-	return out, nil
+	add(cfg.Host, func() (collector.Source, error) { return &host.Source{Procfs: cfg.Procfs, Now: now}, nil })
+	add(cfg.NVML, func() (collector.Source, error) {
+		return nvml.New(nvml.Options{
+			Library: cfg.NVMLLibrary, Now: now, Procfs: cfg.Procfs, State: filepath.Join(cfg.StateDir, "nvml.json"),
+		})
+	})
+	// where the blade's own counters are read, they are the meters
+	blade := cfg.Cray && exists(filepath.Join(cfg.Sysfs, "cray/pm_counters"))
+	add(cfg.RAPL, func() (collector.Source, error) {
+		s := rapl.New(sys, proc, now)
+		s.Witness = blade
+		return s, nil
+	})
+	add(cfg.Cray, func() (collector.Source, error) { return cray.New(sys, proc, now), nil })
+	add(cfg.AMDGPU, func() (collector.Source, error) {
+		s := amdgpu.New(sys, proc, now)
+		s.Witness = blade
+		return s, nil
+	})
+	add(cfg.Hwmon, func() (collector.Source, error) { return hwmon.New(sys, proc, now), nil })
+	add(cfg.IPMI.Enabled, func() (collector.Source, error) {
+		return ipmi.New(ipmi.Options{
+			Device: cfg.IPMI.Device, Host: cfg.IPMI.Host, Port: cfg.IPMI.Port, User: cfg.IPMI.User,
+			PasswordFile: cfg.IPMI.PasswordFile, Booked: cfg.IPMI.Booked, Now: now,
+		})
+	})
+	add(cfg.Redfish.Enabled, func() (collector.Source, error) {
+		return redfish.New(redfish.Options{
+			URL: cfg.Redfish.URL, User: cfg.Redfish.User, PasswordFile: cfg.Redfish.PasswordFile, CAFile: cfg.Redfish.CAFile,
+			Fingerprint: cfg.Redfish.Fingerprint, Booked: cfg.Redfish.Booked, Now: now,
+		})
+	})
+	add(cfg.Simulated.Enabled, func() (collector.Source, error) { return simulatedSource(cfg) })
+	return out, errors.Join(errs...)
+}
+
+func simulatedSource(cfg *config.Agent) (collector.Source, error) {
+	start := cfg.Simulated.Start
+	if start.IsZero() {
+		start = now()
+	}
+	return simulated.New(simulated.Options{
+		Seed: cfg.Simulated.Seed, GPUs: cfg.Simulated.GPUs, Start: start,
+		// whole milliseconds, as stamps are booked: the truth of a span can be asked for
+		Now: func() time.Time { return now().Truncate(time.Millisecond) },
+	})
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// closeSources lets go of the hardware. A GPU driver's client that dies inside
+// a call can freeze a GPU, so calls in flight are waited for.
+func closeSources(ctx context.Context, sources []collector.Source) error {
+	var errs []error
+	for _, s := range sources {
+		switch c := s.(type) {
+		case interface {
+			Close(ctx context.Context) error
+		}:
+			errs = append(errs, c.Close(ctx))
+		case io.Closer:
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func cpusOf(cfg *config.Agent) uint32 {
@@ -98,18 +170,22 @@ func checkCommand(ctx context.Context, args []string) error {
 		rctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		readings, err := s.Read(rctx)
 		cancel()
-		if err != nil {
-			failed = true
-			fmt.Printf("source %s: %v\n", s.Name(), err)
-		}
 		for _, r := range readings {
 			scopes = append(scopes, r.Scope)
 			from[r.Scope.Name] = s.Name()
 		}
-		if p, ok := s.(collector.Prober); ok {
+		p, probes := s.(collector.Prober)
+		if _, device := errors.AsType[*collector.DeviceError](err); device {
+			failed = true
+		}
+		if err != nil && (failed || !probes) {
+			fmt.Printf("source %s: %v\n", s.Name(), err)
+		}
+		if probes {
 			missing = append(missing, p.Probe(ctx)...)
 		}
 	}
+	defer func() { _ = closeSources(ctx, sources) }()
 	tree, err := meter.New(scopes)
 	if err != nil {
 		return err
@@ -174,8 +250,11 @@ func code(err error) int {
 		return exitFailed
 	}
 	fmt.Fprintln(os.Stderr, "wattledger-agent:", err)
-	if errors.Is(err, agent.ErrFenced) {
+	switch {
+	case errors.Is(err, agent.ErrFenced):
 		return exitFenced
+	case errors.Is(err, nvml.ErrRestart):
+		return exitDriver
 	}
 	return exitFailed
 }

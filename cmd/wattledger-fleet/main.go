@@ -20,6 +20,9 @@ const usage = `wattledger-fleet drives machines that are not here through the ag
   wattledger-fleet simulate --machine mixed|leonardo|lumi|witness|hgx --nodes N --for 1h --seed 7
                             --cluster NAME --aggregator URL [--start TIME|now|last-month]
                             [--speed max|FACTOR] [--truth truth.csv] [--spool DIR]
+  wattledger-fleet emulate  --machine leonardo|lumi|jupiter|dgx-h100 --root DIR [--seed 7]
+                            [--scenario FILE] [--truth truth.csv] [--for 60s]
+  wattledger-fleet truth    --root DIR --from TIME --to TIME
   wattledger-fleet version
 
 replay: what was measured elsewhere keeps its own time stamps, moved as a whole by --shift.
@@ -48,6 +51,10 @@ func run(ctx context.Context, args []string) int {
 		err = replayCommand(ctx, args[1:])
 	case "simulate":
 		err = simulateCommand(ctx, args[1:])
+	case "emulate":
+		err = emulateCommand(ctx, args[1:])
+	case "truth":
+		err = truthCommand(args[1:])
 	case "version", "--version":
 		fmt.Println("wattledger-fleet", version.String())
 	case "help", "--help", "-h":

@@ -25,6 +25,10 @@ const class = "class/powercap"
 
 // Source reads the RAPL zones of a node.
 type Source struct {
+	// Witness makes every meter one that is compared and not booked, named
+	// package0-rapl and so on: for nodes whose processors another source meters.
+	Witness bool
+
 	sys, proc *sysfs.Root
 	now       func() time.Time
 	boot      string
@@ -124,6 +128,9 @@ func (s *Source) scan() error {
 		delete(known, id+" "+label)
 		if z == nil {
 			z = newZone(s.sys, id, label, name, what)
+			if s.Witness {
+				z.scope.Name, z.scope.Witness = name+"-rapl", true
+			}
 		}
 		s.zones = append(s.zones, z)
 	}

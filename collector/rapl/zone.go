@@ -26,10 +26,10 @@ const (
 // lies in: package-3 is package3, package-0-die-1 is package0-die1, the dram in
 // package-3 is dram3. Labels are what counts: zone numbers are not sockets.
 func meterOf(label, up string) (string, part) {
-	switch {
-	case label == "psys":
+	switch label {
+	case "psys":
 		return "psys", platform
-	case label == "dram":
+	case "dram":
 		if place, ok := placeOf(up); ok {
 			return "dram" + place, memory
 		}
@@ -108,8 +108,7 @@ func (z *zone) close() { _ = z.file.Close() }
 // modulus is where the counter wraps, and its step. The kernel shows raw x unit
 // of a register of 32 bits, in whole microjoules rounded down, and calls
 // (2^32 - 1) x unit the range (get_energy_counter and get_max_energy_counter in
-// drivers/powercap/intel_rapl_common.c; units are whole picojoules x 1000
-// there). So the range is the largest value that is shown and the counter wraps
+// drivers/powercap/intel_rapl_common.c; units are whole nanojoules there). So the range is the largest value that is shown and the counter wraps
 // one unit above it: taking the range itself would lose a unit at each wrap.
 // Where the range is no such product, values go from 0 to the range.
 func modulus(top uint64) (wraps, step energy.Microjoules) {

@@ -36,6 +36,8 @@ type Options struct {
 	// Offset is how far the aggregator's clock is ahead of ours; nil or false
 	// where it is not known.
 	Offset func() (time.Duration, bool)
+	// Fatal tells of an error of a source that only a new process mends; nil: none.
+	Fatal func(error) bool
 	// BootID names the life of the machine; jobs do not outlive it. "" if it is
 	// not known.
 	BootID  string
@@ -65,6 +67,8 @@ type Agent struct {
 	skew     time.Duration    // what is added to a clock that is not believed
 	opened   bool             // the aggregator has answered this process
 	stuck    map[string]bool
+	said     map[string]map[string]string // by source: what it lacked last
+	fatal    error
 }
 
 // waiter is a begin or end that waits for the reading of its edge.
@@ -94,6 +98,7 @@ func New(opt Options) (*Agent, error) {
 		calls:   make(chan func()),
 		done:    make(chan struct{}),
 		stuck:   map[string]bool{},
+		said:    map[string]map[string]string{},
 	}
 	if st.Births == nil {
 		st.Births = map[string]Birth{}
@@ -153,6 +158,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-alarm.C:
 		}
 		a.settle()
+		if a.fatal != nil {
+			a.stop()
+			return a.fatal
+		}
 	}
 }
 
@@ -215,9 +224,35 @@ func (a *Agent) result(r sample.Result) {
 	}
 	a.opt.Metrics.read(r)
 	a.sourceEvents(r.Source)
-	for _, de := range deviceErrors(r.Err) {
-		a.opt.Log.Warn("a device gave no reading", zap.String("source", r.Source), zap.Error(de))
+	a.complain(r.Source, deviceErrors(r.Err))
+	if a.opt.Fatal != nil && a.opt.Fatal(r.Err) {
+		a.fatal = r.Err
 	}
+}
+
+// complain says what a source lacks when that changes, not each second. A source
+// that has nothing to read says so once.
+func (a *Agent) complain(source string, errs []error) {
+	said := make(map[string]string, len(errs))
+	for _, err := range errs {
+		text, meter := err.Error(), ""
+		key := "source"
+		if de, ok := errors.AsType[*collector.DeviceError](err); ok {
+			meter, key = de.Device, text
+		}
+		said[key] = text
+		if _, known := a.said[source][key]; known {
+			continue
+		}
+		a.opt.Log.Warn("no reading", zap.String("source", source), zap.String("meter", meter), zap.Error(err))
+		a.pipe.Tell(collector.Event{At: a.now(), Kind: "no_reading", Meter: meter, Detail: text})
+	}
+	for key, text := range a.said[source] {
+		if _, still := said[key]; !still {
+			a.opt.Log.Info("it reads again", zap.String("source", source), zap.String("was", text))
+		}
+	}
+	a.said[source] = said
 }
 
 // sourceEvents passes on what a source saw besides its readings.

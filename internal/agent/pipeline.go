@@ -13,6 +13,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wattledger/wattledger/collector"
@@ -134,6 +135,7 @@ func (p *Pipeline) Observe(now time.Time, readings []collector.Reading) []*windo
 	grown := p.meet(readings)
 	broke := false
 	cut := int64(0)
+	lendActivity(readings)
 	for _, r := range readings {
 		if r.Scope.Kind == collector.Gauges {
 			p.gauge(r)
@@ -171,6 +173,23 @@ func (p *Pipeline) Observe(now time.Time, readings []collector.Reading) []*windo
 	}
 	p.advance(now.UnixMilli())
 	return p.out
+}
+
+// lendActivity gives a meter that cannot tell whether its device worked what a
+// witness of the same device saw: gpu0 of the blade's counters learns it from
+// gpu0-amdgpu.
+func lendActivity(readings []collector.Reading) {
+	for _, w := range readings {
+		name, _, second := strings.Cut(w.Scope.Name, "-")
+		if !second || !w.Scope.Witness || w.Activity == collector.NotKnown {
+			continue
+		}
+		for i := range readings {
+			if readings[i].Scope.Name == name && readings[i].Activity == collector.NotKnown {
+				readings[i].Activity = w.Activity
+			}
+		}
+	}
 }
 
 func earliest(readings []collector.Reading, now time.Time) int64 {

@@ -30,6 +30,12 @@ type Agent struct {
 	NodeCPUs      int // 0: count them
 	Sysfs, Procfs string
 	Host          bool
+	NVML, RAPL    bool
+	Cray, Hwmon   bool
+	AMDGPU        bool
+	NVMLLibrary   string // "": the usual places
+	IPMI          IPMI
+	Redfish       Redfish
 	Simulated     Simulated
 	LogLevel      string
 }
@@ -40,6 +46,28 @@ type Simulated struct {
 	Seed    uint64
 	GPUs    int
 	Start   time.Time // zero: when the agent starts
+}
+
+// IPMI are the settings of the management controller's own power reading.
+type IPMI struct {
+	Enabled      bool
+	Device       int    // N of /dev/ipmiN
+	Host         string // a controller on the network instead
+	Port         int
+	User         string
+	PasswordFile string
+	Booked       bool // it is the node's meter, not a witness
+}
+
+// Redfish are the settings of the management controller's web service.
+type Redfish struct {
+	Enabled      bool
+	URL          string
+	User         string
+	PasswordFile string
+	CAFile       string
+	Fingerprint  string
+	Booked       bool
 }
 
 // AgentFlags override the file where they are not empty.
@@ -73,10 +101,34 @@ type agentFile struct {
 		Sysfs  string `yaml:"sysfs"`
 		Procfs string `yaml:"procfs"`
 	} `yaml:"path"`
+	NVML struct {
+		Library string `yaml:"library"`
+	} `yaml:"nvml"`
 	Sources struct {
-		Host struct {
-			Enabled string `yaml:"enabled"`
-		} `yaml:"host"`
+		Host   enabled `yaml:"host"`
+		NVML   enabled `yaml:"nvml"`
+		RAPL   enabled `yaml:"rapl"`
+		Cray   enabled `yaml:"cray"`
+		Hwmon  enabled `yaml:"hwmon"`
+		AMDGPU enabled `yaml:"amdgpu"`
+		IPMI   struct {
+			Enabled      string `yaml:"enabled"`
+			Device       string `yaml:"device"`
+			Host         string `yaml:"host"`
+			Port         string `yaml:"port"`
+			User         string `yaml:"user"`
+			PasswordFile string `yaml:"password_file"`
+			Booked       string `yaml:"booked"`
+		} `yaml:"ipmi"`
+		Redfish struct {
+			Enabled      string `yaml:"enabled"`
+			URL          string `yaml:"url"`
+			User         string `yaml:"user"`
+			PasswordFile string `yaml:"password_file"`
+			CAFile       string `yaml:"ca_file"`
+			Fingerprint  string `yaml:"fingerprint"`
+			Booked       string `yaml:"booked"`
+		} `yaml:"redfish"`
 		Simulated struct {
 			Enabled string `yaml:"enabled"`
 			Seed    string `yaml:"seed"`
@@ -89,6 +141,11 @@ type agentFile struct {
 	} `yaml:"log"`
 }
 
+// enabled switches a source that has no other settings.
+type enabled struct {
+	Enabled string `yaml:"enabled"`
+}
+
 func agentDefaults() *agentFile {
 	f := &agentFile{
 		StateDir: "/var/lib/wattledger-agent", Socket: "/run/wattledger/agent.sock", SocketGroup: "wattledger",
@@ -97,7 +154,11 @@ func agentDefaults() *agentFile {
 	f.Aggregator.URL = "http://127.0.0.1:9440"
 	f.Sample.Every, f.Spool.MaxBytes = "1s", "32MiB"
 	f.Path.Sysfs, f.Path.Procfs = "/sys", "/proc"
-	f.Sources.Host.Enabled = "true"
+	for _, e := range []*enabled{&f.Sources.Host, &f.Sources.NVML, &f.Sources.RAPL, &f.Sources.Cray, &f.Sources.Hwmon, &f.Sources.AMDGPU} {
+		e.Enabled = "true"
+	}
+	f.Sources.IPMI.Enabled, f.Sources.IPMI.Booked, f.Sources.IPMI.Device, f.Sources.IPMI.Port = "false", "false", "0", "623"
+	f.Sources.Redfish.Enabled, f.Sources.Redfish.Booked = "false", "false"
 	s := &f.Sources.Simulated
 	s.Enabled, s.Seed, s.GPUs = "false", "7", "4"
 	f.Log.Level = "info"
@@ -135,11 +196,12 @@ func LoadAgent(path string, flags AgentFlags) (*Agent, error) {
 		SpoolBytes: c.size("spool.max_bytes", f.Spool.MaxBytes, 8<<10),
 		NodeCPUs:   int(c.integer("node_cpus", f.NodeCPUs, 0, 1<<16)),
 		Sysfs:      c.tree("path.sysfs", f.Path.Sysfs), Procfs: c.tree("path.procfs", f.Path.Procfs),
-		Host: c.truth("sources.host.enabled", f.Sources.Host.Enabled), LogLevel: c.level("log.level", f.Log.Level),
+		NVMLLibrary: f.NVML.Library, LogLevel: c.level("log.level", f.Log.Level),
 	}
 	c.file("aggregator.ca_file", f.Aggregator.CAFile)
 	c.times(a, f)
 	c.socket(a, f)
+	c.meters(a, f)
 	c.simulated(&a.Simulated, f)
 	if f.Listen != "" && !c.listen("listen", f.Listen) && f.MetricsTokenFile == "" {
 		c.bad("metrics_token_file", "", "a file with a token: the listener "+f.Listen+" can be reached from elsewhere and needs one")
@@ -148,6 +210,35 @@ func LoadAgent(path string, flags AgentFlags) (*Agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// meters are the sources of energy.
+func (c *checker) meters(a *Agent, f *agentFile) {
+	s := &f.Sources
+	a.Host = c.truth("sources.host.enabled", s.Host.Enabled)
+	a.NVML = c.truth("sources.nvml.enabled", s.NVML.Enabled)
+	a.RAPL = c.truth("sources.rapl.enabled", s.RAPL.Enabled)
+	a.Cray = c.truth("sources.cray.enabled", s.Cray.Enabled)
+	a.Hwmon = c.truth("sources.hwmon.enabled", s.Hwmon.Enabled)
+	a.AMDGPU = c.truth("sources.amdgpu.enabled", s.AMDGPU.Enabled)
+	a.IPMI = IPMI{
+		Enabled: c.truth("sources.ipmi.enabled", s.IPMI.Enabled), Booked: c.truth("sources.ipmi.booked", s.IPMI.Booked),
+		Device: int(c.integer("sources.ipmi.device", s.IPMI.Device, 0, 255)), Port: int(c.integer("sources.ipmi.port", s.IPMI.Port, 1, 65535)),
+		Host: s.IPMI.Host, User: s.IPMI.User, PasswordFile: s.IPMI.PasswordFile,
+	}
+	a.Redfish = Redfish{
+		Enabled: c.truth("sources.redfish.enabled", s.Redfish.Enabled), Booked: c.truth("sources.redfish.booked", s.Redfish.Booked),
+		URL: s.Redfish.URL, User: s.Redfish.User, PasswordFile: s.Redfish.PasswordFile, CAFile: s.Redfish.CAFile, Fingerprint: s.Redfish.Fingerprint,
+	}
+	if a.Redfish.Enabled && a.Redfish.URL == "" {
+		c.bad("sources.redfish.url", "", "the address of the controller, like https://169.254.0.17")
+	}
+	if a.IPMI.Booked && a.Redfish.Booked {
+		c.bad("sources.redfish.booked", "true", "right together with sources.ipmi.booked: one meter of the node is booked, the others are witnesses")
+	}
+	c.file("sources.ipmi.password_file", s.IPMI.PasswordFile)
+	c.file("sources.redfish.password_file", s.Redfish.PasswordFile)
+	c.file("sources.redfish.ca_file", s.Redfish.CAFile)
 }
 
 func (c *checker) times(a *Agent, f *agentFile) {

@@ -89,7 +89,7 @@ func (f *File) Bytes() ([]byte, error) {
 func (f *File) pread() (int, error) {
 	for {
 		n, err := unix.Pread(f.fd, f.buf, 0)
-		if err != unix.EINTR { //nolint:errorlint // a bare errno, compared at each read
+		if err != unix.EINTR {
 			return n, err
 		}
 	}

@@ -229,8 +229,7 @@ func cli(t testing.TB, url string, args ...string) (string, int) {
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	e := &exec.ExitError{}
-	if errors.As(err, &e) {
+	if e, failed := errors.AsType[*exec.ExitError](err); failed && len(out) == 0 {
 		out = e.Stderr
 	}
 	return string(out), cmd.ProcessState.ExitCode()

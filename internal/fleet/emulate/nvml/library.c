@@ -84,6 +84,8 @@ static int refused(const machine *m, const char *call, int gpu, int64_t now) {
 int enter(const char *call, look *l) {
 	l->now = now_ms();
 	l->gpu = l->slot = -1;
+	l->g = NULL;
+	l->s = NULL;
 	l->m = the_machine();
 	if (!l->m || __atomic_load_n(&references, __ATOMIC_ACQUIRE) == 0)
 		return UNINITIALIZED;
