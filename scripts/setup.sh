@@ -2,6 +2,7 @@
 # Installs what a fresh Debian machine lacks, and nothing else.
 #   scripts/setup.sh run     what `make run` and `make build` need: a C compiler
 #   scripts/setup.sh test    what `make test` needs besides: real peers to test against
+#   scripts/setup.sh bench   peers of the benchmarks
 # Quick and silent when everything is there. Go itself is not installed here.
 set -euo pipefail
 
@@ -13,14 +14,18 @@ test_packages=(
   sqlite3        # the ledger's file, read by a program that is not ours
   systemd        # systemd-analyze: our units
   systemd-container debootstrap util-linux # a real systemd to run them under
-  chromium fonts-dejavu-core               # the pages, as a browser shows them
+  openipmi ipmitool libopenipmi-dev        # a simulated management controller
+)
+bench_packages=(
+  prometheus-node-exporter strace # a peer to compare the agent with, and what counts system calls
 )
 
 case ${1:-} in
 run) wanted=("${run_packages[@]}") ;;
 test) wanted=("${run_packages[@]}" "${test_packages[@]}") ;;
+bench) wanted=("${run_packages[@]}" "${bench_packages[@]}") ;;
 *)
-  sed -n '2,5s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
   exit 2
   ;;
 esac
@@ -32,7 +37,7 @@ fi
 
 if ! command -v dpkg >/dev/null; then
   # Not Debian: what counts is that the programs are there.
-  [ "$1" = test ] && programs=(gcc make git patch sqlite3 systemd-analyze systemd-nspawn debootstrap nsenter chromium) || programs=(gcc make)
+  [ "$1" = test ] && programs=(gcc make git patch sqlite3 systemd-analyze systemd-nspawn debootstrap nsenter ipmi_sim ipmitool) || programs=(gcc make)
   lacking=()
   for p in "${programs[@]}"; do command -v "$p" >/dev/null || lacking+=("$p"); done
   [ ${#lacking[@]} -eq 0 ] && exit 0
