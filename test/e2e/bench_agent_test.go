@@ -41,7 +41,7 @@ func BenchmarkAgent(b *testing.B) {
 		socket := filepath.Join(root, "agent.sock")
 		eventually(b, "the agent listens", func() bool { _, err := os.Stat(socket); return err == nil })
 		for i := range 9 {
-			args := []string{"job", "begin", "--socket", socket, "--id", strconv.Itoa(i + 1), "--project", "P", "--gpus", strconv.Itoa(i % 8) + ":50%", "--cpus", strconv.Itoa(i)}
+			args := []string{"job", "begin", "--socket", socket, "--id", strconv.Itoa(i + 1), "--project", "P", "--gpus", strconv.Itoa(i%8) + ":50%", "--cpus", strconv.Itoa(i)}
 			if out, err := exec.Command(bin(b, "wattledger-agent"), args...).CombinedOutput(); err != nil {
 				b.Fatalf("%v: %s", err, out)
 			}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,7 +94,7 @@ func (m *machine) classes(drawn map[string]float64, gpus ...string) map[string]f
 	sum := map[string]float64{}
 	for name, j := range drawn {
 		switch {
-		case strings.HasPrefix(name, "gpu") && (len(gpus) == 0 || contains(gpus, name)):
+		case strings.HasPrefix(name, "gpu") && (len(gpus) == 0 || slices.Contains(gpus, name)):
 			sum["gpu"] += j
 		case strings.HasPrefix(name, "package") && m.name != "jupiter", strings.HasPrefix(name, "grace"):
 			sum["cpu"] += j
@@ -128,15 +129,6 @@ func (m *machine) classesOf(drawn map[string]float64) float64 {
 		}
 	}
 	return sum
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 // energies reads a JSON object of "<name>_mj": "..." as joules.
