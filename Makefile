@@ -67,7 +67,7 @@ fuzz: ## every fuzz test, FUZZTIME each (30s, or 10000000x)
 	@scripts/fuzz.sh
 
 e2e: ## real programs, real peers; fails, never skips, where one is missing
-	go test -tags e2e -count=1 -timeout 40m ./test/e2e/...
+	go test -tags e2e -count=1 -parallel 8 -timeout 40m ./test/e2e/... # they wait more than they work
 
 bench-agent: ## the agent beside a peer on one emulated node: memory, CPU and system calls a tick
 	@scripts/setup.sh bench

@@ -26,7 +26,7 @@ bin/wattledger-aggregator --data-dir "$work/books" --listen "$LISTEN" >"$work/ag
 pids+=($!)
 url=
 for _ in $(seq 100); do
-  url=$(sed -n 's/^.*\(http:\/\/[0-9.:]*\).*$/\1/p' "$work/aggregator.log" | head -n 1)
+  url=$(sed -n 's/^.*\(https\{0,1\}:\/\/[^ ]*\).*$/\1/p' "$work/aggregator.log" | head -n 1)
   [ -z "$url" ] || break
   kill -0 "${pids[0]}" 2>/dev/null || break
   sleep 0.1

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -39,7 +40,9 @@ func daemonCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	debug.SetGCPercent(25) // a node's memory is its jobs'
+	// a node's memory and its cores are its jobs': a small heap, one core at most
+	debug.SetGCPercent(25)
+	runtime.GOMAXPROCS(1)
 	reg := obs.NewRegistry("agent")
 	log, err := obs.NewLogger(cfg.LogLevel, os.Stderr, reg)
 	if err != nil {
@@ -71,6 +74,9 @@ func (d *daemon) open() (err error) {
 		return err
 	}
 	d.sources = sources
+	if err := registerDriver(d.reg, sources); err != nil {
+		return fmt.Errorf("cannot register metrics of the GPU driver: %w", err)
+	}
 	names := make([]string, len(sources))
 	for i, s := range sources {
 		names[i] = s.Name()

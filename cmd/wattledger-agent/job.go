@@ -77,6 +77,9 @@ func wrong(format string, args ...any) error {
 func parse(f *flag.FlagSet, args []string) error {
 	f.SetOutput(os.Stderr)
 	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
 		return errUsage
 	}
 	if f.NArg() > 0 {

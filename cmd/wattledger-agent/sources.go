@@ -242,7 +242,7 @@ func printTree(t *meter.Tree, from map[string]string) {
 // code prints what went wrong and gives the exit code.
 func code(err error) int {
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitFine
 	case errors.Is(err, errUsage):
 		return exitUsage

@@ -2,17 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/wattledger/wattledger/internal/fleet"
+	"github.com/wattledger/wattledger/internal/obs"
 	"github.com/wattledger/wattledger/internal/replay"
 )
 
@@ -59,10 +60,11 @@ func (l *link) options() (replay.Options, error) {
 		o.Token = strings.TrimSpace(string(b))
 	}
 	o.Client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256, MaxConnsPerHost: 256}, Timeout: time.Minute}
-	log := zap.NewDevelopmentConfig()
-	log.Level.SetLevel(zap.WarnLevel)
-	var err error
-	o.Log, err = log.Build()
+	u, err := url.Parse(l.url)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return o, wrong("--aggregator: %q is not an address like http://127.0.0.1:9440", l.url)
+	}
+	o.Log, err = obs.NewLogger("warn", os.Stderr, nil)
 	return o, err
 }
 
@@ -75,6 +77,9 @@ func wrong(format string, args ...any) error {
 func parse(f *flag.FlagSet, args []string) error {
 	f.SetOutput(os.Stderr)
 	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
 		return errUsage
 	}
 	if f.NArg() > 0 {
@@ -113,16 +118,19 @@ func replayCommand(ctx context.Context, args []string) error {
 	if damaged > 20 {
 		fmt.Fprintf(os.Stderr, "passed over: %d more damaged lines\n", damaged-20)
 	}
-	d, err := shiftOf(*shift, rec, o.Now())
+	d, err := shiftOf(*shift, rec, o.Now(), o.Speed)
 	if err != nil {
 		return err
 	}
 	rec.Shift(d)
+	o.Recorded = true
 	o.Name = fmt.Sprintf("%s shift %d", rec.Digest(), d.Milliseconds())
 	return drive(ctx, o, rec.Feeds(), l.quiet)
 }
 
-func shiftOf(word string, rec *fleet.Recording, now time.Time) (time.Duration, error) {
+// shiftOf is how far a recording is moved. As fast as it goes it ends now, at a
+// pace it begins now: the future is not booked.
+func shiftOf(word string, rec *fleet.Recording, now time.Time, speed float64) (time.Duration, error) {
 	from, to := rec.Span()
 	switch word {
 	case "none":
@@ -130,6 +138,9 @@ func shiftOf(word string, rec *fleet.Recording, now time.Time) (time.Duration, e
 	case "last-month":
 		return fleet.ShiftLastMonth(now, from, to), nil
 	case "now":
+		if speed <= 0 || speed > 1 {
+			return fleet.ShiftNow(now, to), nil
+		}
 		return fleet.ShiftNow(now, from), nil
 	}
 	return 0, wrong("--shift: %q is not none, last-month or now", word)

@@ -35,6 +35,9 @@ func simulateCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if *start == "now" && (o.Speed <= 0 || o.Speed > 1) {
+		at = at.Add(-*length) // faster than it happens: it ends now
+	}
 	s, err := fleet.Simulate(fleet.SimOptions{Seed: *seed, Nodes: *nodes, Start: at, For: *length, Layouts: layouts})
 	if err != nil {
 		return wrong("%v", err)

@@ -96,6 +96,12 @@ func (k *call) write(answer func(io.Writer) error) error {
 }
 
 func writeFile(path string, answer func(io.Writer) error) (err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return writeInto(path, answer) // a device, a pipe: not ours to replace
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
 	temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d.tmp", filepath.Base(path), os.Getpid()))
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -110,6 +116,17 @@ func writeFile(path string, answer func(io.Writer) error) (err error) {
 		return err
 	}
 	return os.Rename(temp, path)
+}
+
+func writeInto(path string, answer func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", path, err)
+	}
+	if err := errors.Join(answer(f), f.Close()); err != nil {
+		return fmt.Errorf("cannot write %s: %w", path, err)
+	}
+	return nil
 }
 
 // oneOf checks a format.

@@ -66,6 +66,7 @@ type Agent struct {
 	prev     time.Time        // of the last tick, for clock steps
 	skew     time.Duration    // what is added to a clock that is not believed
 	opened   bool             // the aggregator has answered this process
+	rolledTo int64            // the state's books at the start of this process, ms
 	stuck    map[string]bool
 	said     map[string]map[string]string // by source: what it lacked last
 	fatal    error
@@ -111,6 +112,7 @@ func New(opt Options) (*Agent, error) {
 	if err := st.catchUp(opt.Spool); err != nil {
 		return nil, err
 	}
+	a.rolledTo = st.LastMS
 	a.pipe.Resume(st.Starts, st.LastMS, 0)
 	a.pipe.Doubt(st.Doubt)
 	a.endJobsOfEarlierBoot()

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -147,13 +148,14 @@ func (a *Agent) realign(o ledger.Opening) error {
 	for _, e := range o.Ends {
 		ends[odometer{e.Meter, e.Epoch}] = e
 	}
+	ended := a.endedMeanwhile(o)
 	known := a.state.Jobs.Open()
 	if len(o.Jobs) > 0 || len(o.Holdings) > 0 {
 		known = KnownAtBothEnds(o.Jobs, o.Holdings, known)
 	}
 	if a.opt.Spool.Len() > 0 {
 		err := a.opt.Spool.Rewrite(func(records [][]byte) ([][]byte, error) {
-			return a.realignRecords(records, ends, known)
+			return a.realignRecords(records, ends, known, ended)
 		})
 		if err != nil {
 			return fmt.Errorf("cannot fit the spool to the ledger: %w", err)
@@ -178,7 +180,7 @@ func (a *Agent) realign(o ledger.Opening) error {
 }
 
 // realignRecords rewrites spool records; records that join stay as they are.
-func (a *Agent) realignRecords(records [][]byte, ends map[odometer]ledger.End, known []jobAllocation) ([][]byte, error) {
+func (a *Agent) realignRecords(records [][]byte, ends map[odometer]ledger.End, known []jobAllocation, ended map[window.Job]int64) ([][]byte, error) {
 	var out [][]byte
 	for _, rec := range records {
 		f, err := wire.DecodeFragment(rec, nil)
@@ -186,7 +188,7 @@ func (a *Agent) realignRecords(records [][]byte, ends map[odometer]ledger.End, k
 			return nil, err
 		}
 		fitted := Realign(a.opt.Pipeline, f.Windows, ends, a.pipe.Scopes(), known)
-		if slices.Equal(fitted, f.Windows) {
+		if !disown(fitted, ended) && slices.Equal(fitted, f.Windows) {
 			out = append(out, rec)
 			continue
 		}
@@ -198,6 +200,57 @@ func (a *Agent) realignRecords(records [][]byte, ends map[odometer]ledger.End, k
 		out = append(out, recs...)
 	}
 	return out, nil
+}
+
+// endedMeanwhile ends the jobs that this state holds open although the ledger
+// saw them end: the state was rolled back. It gives them by key, with the time.
+func (a *Agent) endedMeanwhile(o ledger.Opening) map[window.Job]int64 {
+	ended := map[window.Job]int64{}
+	if o.LastMS == 0 || o.LastMS <= a.rolledTo {
+		return ended
+	}
+	for _, al := range a.state.Jobs.Open() {
+		if al.From >= o.LastMS*1e6 || slices.ContainsFunc(o.Holdings, func(h window.Holding) bool {
+			return o.Jobs[h.Job].ID == al.ID && o.Jobs[h.Job].Restart == al.Restart
+		}) {
+			continue
+		}
+		if _, err := a.pipe.End(al.ID, time.UnixMilli(o.LastMS)); err != nil {
+			continue
+		}
+		ended[window.Job{ID: al.ID, Restart: al.Restart}] = o.LastMS
+		a.pipe.Note(a.now(), "ended_before_rollback", "job "+al.ID+" had ended in the books; this agent's state is older than they are")
+		a.opt.Log.Warn("this agent's state is older than the books: a job that it holds open had ended", zap.String("job", al.ID))
+	}
+	return ended
+}
+
+// disown takes what windows post to ended jobs after their end and gives it to
+// nobody who is known.
+func disown(ws []*window.Window, ended map[window.Job]int64) bool {
+	changed := false
+	for _, w := range ws {
+		for i, p := range w.Postings {
+			if p.Job < 0 {
+				continue
+			}
+			j := w.Jobs[p.Job]
+			at, gone := ended[window.Job{ID: j.ID, Restart: j.Restart}]
+			if !gone || w.StartMS < at {
+				continue
+			}
+			w.Postings[i].Job, w.Postings[i].Use = -1, energy.Unknown
+			w.Postings[i].Grade = p.Grade.Worse(energy.Bridged)
+			changed = true
+		}
+		if changed {
+			w.Holdings = slices.DeleteFunc(slices.Clone(w.Holdings), func(h window.Holding) bool {
+				_, gone := ended[window.Job{ID: w.Jobs[h.Job].ID, Restart: w.Jobs[h.Job].Restart}]
+				return gone
+			})
+		}
+	}
+	return changed
 }
 
 // DropConflict takes a window out of the spool whose ranges the ledger has

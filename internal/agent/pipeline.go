@@ -13,7 +13,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/wattledger/wattledger/collector"
@@ -70,6 +69,7 @@ type Pipeline struct {
 	deficit map[string]deficit
 	demoted map[string]bool
 	gauges  map[gaugeKey]gauge
+	cross   map[string]*sample.Cross // counters against the power of their scope
 	events  []window.Event
 	untold  []job.Allocation // ended, and no window has said so
 	out     []*window.Window
@@ -101,6 +101,7 @@ func NewPipeline(opt PipelineOptions, jobs *job.Table) *Pipeline {
 		deficit: map[string]deficit{},
 		demoted: map[string]bool{},
 		gauges:  map[gaugeKey]gauge{},
+		cross:   map[string]*sample.Cross{},
 	}
 	for _, name := range opt.Demoted {
 		p.demoted[name] = true
@@ -160,6 +161,9 @@ func (p *Pipeline) Observe(now time.Time, readings []collector.Reading) []*windo
 			broke = true
 			cut = max(cut, ceilMS(r.At.UnixNano()))
 		}
+		if odd == nil {
+			p.crossCheck(r, t)
+		}
 		p.gauge(r)
 	}
 	if p.cat == nil && len(p.spare) > 0 {
@@ -173,23 +177,6 @@ func (p *Pipeline) Observe(now time.Time, readings []collector.Reading) []*windo
 	}
 	p.advance(now.UnixMilli())
 	return p.out
-}
-
-// lendActivity gives a meter that cannot tell whether its device worked what a
-// witness of the same device saw: gpu0 of the blade's counters learns it from
-// gpu0-amdgpu.
-func lendActivity(readings []collector.Reading) {
-	for _, w := range readings {
-		name, _, second := strings.Cut(w.Scope.Name, "-")
-		if !second || !w.Scope.Witness || w.Activity == collector.NotKnown {
-			continue
-		}
-		for i := range readings {
-			if readings[i].Scope.Name == name && readings[i].Activity == collector.NotKnown {
-				readings[i].Activity = w.Activity
-			}
-		}
-	}
 }
 
 func earliest(readings []collector.Reading, now time.Time) int64 {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/energy"
@@ -158,6 +160,9 @@ func named(column, s string) error {
 }
 
 func long(column, s string) error {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return fmt.Errorf("%s: %q is not plain text", column, shorten(s))
+	}
 	if len(s) > window.MaxName {
 		return fmt.Errorf("%s: %q has %d bytes, at most %d", column, shorten(s), len(s), window.MaxName)
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -80,7 +81,7 @@ func (t *Table) Begin(s Spec, at int64) error {
 	}
 	for _, a := range t.list {
 		if a.Open() && a.ID == s.ID && a.Restart == s.Restart {
-			return fmt.Errorf("begin of job %s (restart %d): %w since %d ms", s.ID, s.Restart, ErrRunning, a.From/1e6)
+			return fmt.Errorf("begin of job %s (restart %d): %w since %s", s.ID, s.Restart, ErrRunning, time.Unix(0, a.From).UTC().Format(time.RFC3339))
 		}
 	}
 	for i := range t.list { // an earlier run whose end was never told ended by now

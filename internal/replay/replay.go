@@ -28,6 +28,7 @@ import (
 	"github.com/wattledger/wattledger/internal/fleet"
 	"github.com/wattledger/wattledger/internal/job"
 	"github.com/wattledger/wattledger/internal/ledger"
+	"github.com/wattledger/wattledger/internal/sample"
 	"github.com/wattledger/wattledger/internal/sender"
 	"github.com/wattledger/wattledger/internal/spool"
 	"github.com/wattledger/wattledger/internal/window"
@@ -47,6 +48,9 @@ type Options struct {
 	Speed float64
 	CPUs  uint32
 	Grace time.Duration // how long a window waits for readings
+	// Recorded: the meters are integrated, so an end in another epoch is of
+	// another recording.
+	Recorded bool
 	// Final: the nodes leave the books when their feed ends.
 	Final bool
 	Now   func() time.Time
@@ -66,9 +70,12 @@ type Replay struct {
 	windows atomic.Int64
 	sent    atomic.Int64
 	fed     atomic.Int64
-	done    atomic.Int64
-	nodes   int64
-	stop    context.CancelCauseFunc
+
+	quarantined atomic.Int64
+	reason      atomic.Pointer[string] // of the first that was quarantined
+	done        atomic.Int64
+	nodes       int64
+	stop        context.CancelCauseFunc
 }
 
 // New prepares a replay.
@@ -102,7 +109,7 @@ func (r *Replay) Run(ctx context.Context, feeds []fleet.Feed) error {
 	began := r.opt.Now()
 	for _, f := range feeds {
 		wg.Go(func() {
-			if err := r.node(ctx, f, filepath.Join(dir, f.Node()), began); err != nil {
+			if err := r.node(ctx, f, filepath.Join(dir, r.incarnation(f.Node())), began); err != nil {
 				r.stop(fmt.Errorf("node %s: %w", f.Node(), err))
 				return
 			}
@@ -112,6 +119,9 @@ func (r *Replay) Run(ctx context.Context, feeds []fleet.Feed) error {
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
 		return err
+	}
+	if n := r.quarantined.Load(); n > 0 {
+		return fmt.Errorf("%d windows were quarantined, not booked; the first because: %s", n, *r.reason.Load())
 	}
 	return nil
 }
@@ -159,6 +169,11 @@ func (r *Replay) link(sp *spool.Spool, node, name string) (*sender.Sender, error
 		Node:  ledger.Node{Cluster: r.opt.Cluster, Name: node}, Nonce: name, Session: name,
 		// The windows of a replay are what they are: where the ledger has others
 		// in their place, the replay ends and says so.
+		OnOpen: func(o ledger.Opening) error { return r.free(node, name, o) },
+		OnQuarantined: func(res ledger.Result) {
+			r.quarantined.Add(1)
+			r.reason.CompareAndSwap(nil, &res.Reason)
+		},
 		OnApart:    func([]ledger.End) error { return r.differ(node, "its odometers stand elsewhere") },
 		OnConflict: func(uint64, ledger.Result) error { return r.differ(node, "other windows are booked in their place") },
 		OnRefused: func(_ []byte, reason string) error {
@@ -167,6 +182,17 @@ func (r *Replay) link(sp *spool.Spool, node, name string) (*sender.Sender, error
 		},
 		Now: r.opt.Now, Log: r.opt.Log,
 	})
+}
+
+// free makes sure that no other recording is in the books under this name: its
+// time would be booked twice.
+func (r *Replay) free(node, name string, o ledger.Opening) error {
+	for _, e := range o.Ends {
+		if r.opt.Recorded && sample.EpochSource(e.Epoch) != name {
+			return r.differ(node, "they are of another recording or shift")
+		}
+	}
+	return nil
 }
 
 // differ ends the replay: the books hold something else.

@@ -59,6 +59,9 @@ func (s *Sender) booked(ctx context.Context, c *cargo, results []ledger.Result) 
 	failpoint.Hit(failpoint.SenderAfterAck)
 	taken := 0
 	for taken < len(results) && isTaken(results[taken].Status) {
+		if results[taken].Status == ledger.Quarantined {
+			s.opts.OnQuarantined(results[taken])
+		}
 		taken++
 	}
 	whole, rest := 0, taken // records taken as a whole, and windows beyond them

@@ -71,6 +71,9 @@ type Options struct {
 	// are booked with other content. It may take it out of the spool; until it
 	// does, it is sent again after pauses.
 	OnConflict func(hash uint64, r ledger.Result) error
+	// OnQuarantined is told of windows that the aggregator keeps and has not
+	// booked. It may be nil.
+	OnQuarantined func(r ledger.Result)
 	// OnRefused keeps aside a record that the aggregator cannot read. The record
 	// leaves the spool when OnRefused has returned nil; it is needed.
 	OnRefused func(record []byte, reason string) error
@@ -98,6 +101,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.OnApart == nil {
 		o.OnApart = func([]ledger.End) error { return nil }
+	}
+	if o.OnQuarantined == nil {
+		o.OnQuarantined = func(ledger.Result) {}
 	}
 	if o.OnConflict == nil {
 		o.OnConflict = func(uint64, ledger.Result) error { return nil }

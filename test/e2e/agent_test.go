@@ -432,3 +432,36 @@ func copyTree(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// TestRollbackRevivesNoJob puts back a state in which a job runs that has ended
+// in the books since: it is charged for its own time and no more.
+func TestRollbackRevivesNoJob(t *testing.T) {
+	t.Parallel()
+	a := startAggregator(t, t.TempDir())
+	n := newNode(t, a.url())
+	n.up(t)
+	n.job(t, "begin", "--id", "1", "--project", "P", "--user", "u", "--gpus", "0", "--cpus", "0")
+	begun := time.Now()
+	time.Sleep(2 * liveWindow)
+	n.stop(t)
+	old := filepath.Join(t.TempDir(), "old")
+	copyTree(t, n.state(), old)
+	n.up(t)
+	time.Sleep(2 * liveWindow)
+	n.job(t, "end", "--id", "1")
+	ended := time.Now()
+	time.Sleep(4 * liveWindow)
+	n.kill()
+	if err := os.RemoveAll(n.state()); err != nil {
+		t.Fatal(err)
+	}
+	copyTree(t, old, n.state())
+	n.up(t)
+	time.Sleep(4 * liveWindow)
+	n.settle(t)
+	n.closes(t)
+	n.jobIsRight(t, begun, ended)
+	if events := eventsOf(t, n.url, liveCluster); !strings.Contains(events, "ended_before_rollback ") {
+		t.Errorf("nothing says that the state was rolled back:\n%s", events)
+	}
+}

@@ -142,7 +142,7 @@ func cpuMS(b *testing.B, pid int) float64 {
 	return (user + sys) * 10 // USER_HZ is 100
 }
 
-func status(b *testing.B, pid int, key string) int {
+func status(b testing.TB, pid int, key string) int {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -53,8 +53,8 @@ func TestAuditFindsDamage(t *testing.T) {
 		})
 	}
 	first := "(SELECT slot, node_id, job_id FROM posting ORDER BY slot, node_id, job_id LIMIT 1)"
-	f("one posting off by 1 mJ", "UPDATE posting SET gpu_mj = gpu_mj + 1 WHERE (slot, node_id, job_id) IN "+first, "2026-10-10T08:00:00Z", "sim-00000", "gpu0", energy.Millijoules(-1).String())
-	f("postings deleted", "DELETE FROM posting WHERE (slot, node_id, job_id) IN "+first, "2026-10-10T08:00:00Z", "sim-00000")
+	f("one posting off by 1 mJ", "UPDATE posting SET gpu_mj = gpu_mj + 1 WHERE (slot, node_id, job_id) IN "+first, "2026-10-10T08:00:00Z", "sim-0000", "gpu0", energy.Millijoules(-1).String())
+	f("postings deleted", "DELETE FROM posting WHERE (slot, node_id, job_id) IN "+first, "2026-10-10T08:00:00Z", "sim-0000")
 	f("a slot dropped, ranges and postings", "DELETE FROM node_slot WHERE slot = (SELECT min(slot) + 1 FROM node_slot)", "2026-10-10T08:15:00Z", "sim-0000", "gpu0")
 	f("a roll-up off by 1 mJ", "UPDATE project_total SET gpu_mj = gpu_mj + 1 WHERE project_id = (SELECT max(project_id) FROM project_total)", "project_total of project SIM_P")
 }
