@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -36,6 +37,7 @@ func outage(t *testing.T, long time.Duration, limit int64, tick time.Duration) {
 	defer sp.Close()
 	n := newNode(t, options(), dials...)
 	largest, windows := int64(0), 0
+	early := uint64(0) // heap in use after a quarter of the time
 	store := func() {
 		for _, w := range n.ws {
 			b, err := wire.EncodeFragment([]*window.Catalogue{w.Catalogue}, []*window.Window{w})
@@ -64,9 +66,16 @@ func outage(t *testing.T, long time.Duration, limit int64, tick time.Duration) {
 		n.pass(tick)
 		n.read()
 		store()
+		if early == 0 && n.now.Sub(from) > long/4 {
+			early = heap()
+		}
 	}
 	n.flush()
 	store()
+	late := heap()
+	if late > early+4<<20 {
+		t.Errorf("the heap grew from %d to %d bytes in the outage", early, late)
+	}
 	again := newNode(t, options())
 	ws := spooled(t, sp)
 	again.take(ws)
@@ -80,6 +89,7 @@ func outage(t *testing.T, long time.Duration, limit int64, tick time.Duration) {
 			thin++
 		}
 	}
+	t.Logf("heap in use: %d bytes after a quarter, %d at the end", early, late)
 	t.Logf("%v: %d windows became %d (%d without telemetry); the spool holds %d bytes, %d at most, with a limit of %d", long, windows, len(ws), thin, sp.Bytes(), largest, limit)
 	if thin*10 < len(ws)*7 {
 		t.Errorf("telemetry was thinned in only %d of %d windows", thin, len(ws))
@@ -87,6 +97,14 @@ func outage(t *testing.T, long time.Duration, limit int64, tick time.Duration) {
 	if largest > 2*limit {
 		t.Errorf("the spool grew to %d bytes, its limit is %d", largest, limit)
 	}
+}
+
+// heap is what is in use after a collection.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 func TestOutageOfADay(t *testing.T) { outage(t, 24*time.Hour, 64<<10, 10*time.Second) }
