@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/job"
@@ -18,6 +19,15 @@ type jobAllocation = job.Allocation
 var errStopping = errors.New("the agent is stopping")
 
 func compareStrings(a, b string) int { return strings.Compare(a, b) }
+
+// Disown ends a job that has ended elsewhere: nobody is told of it again.
+func (p *Pipeline) Disown(id string, at time.Time) error {
+	if _, err := p.End(id, at); err != nil {
+		return err
+	}
+	p.untold = slices.DeleteFunc(p.untold, func(a job.Allocation) bool { return a.ID == id })
+	return nil
+}
 
 // Doubted names the devices whose holder nobody has spoken of yet.
 func (p *Pipeline) Doubted() []string { return slices.Sorted(maps.Keys(p.doubt)) }

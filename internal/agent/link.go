@@ -215,7 +215,7 @@ func (a *Agent) endedMeanwhile(o ledger.Opening) map[window.Job]int64 {
 		}) {
 			continue
 		}
-		if _, err := a.pipe.End(al.ID, time.UnixMilli(o.LastMS)); err != nil {
+		if err := a.pipe.Disown(al.ID, time.UnixMilli(o.LastMS)); err != nil {
 			continue
 		}
 		ended[window.Job{ID: al.ID, Restart: al.Restart}] = o.LastMS
