@@ -38,7 +38,9 @@ if [ -z "$url" ]; then
 fi
 echo "The books are open: $url"
 
+job=100101
 if [ -n "$RECORDING" ] && [ -f "$RECORDING/power.csv.gz" ]; then
+  job=70010
   echo "Loading 57 minutes of 64 real nodes with 8 x H100 each into last month ..."
   bin/wattledger-fleet replay --power "$RECORDING/power.csv.gz" --jobs "$RECORDING/many-jobs/jobs.csv" \
     --cluster h100 --aggregator "$url" --shift last-month &
@@ -62,7 +64,7 @@ echo
 echo "  page      $url/"
 echo "  metrics   $url/metrics"
 echo "  report    bin/wattledger report --url $url --cluster h100"
-echo "  a job     bin/wattledger job 70010 --url $url --cluster h100"
+echo "  a job     bin/wattledger job $job --url $url --cluster h100"
 echo
 echo "Ctrl-C ends all."
 wait -n "${pids[0]}" "${pids[-1]}" || true
