@@ -190,7 +190,7 @@ func (a *Agent) untilAlarm() time.Duration {
 func (a *Agent) tick() {
 	a.watchClock()
 	a.believeClock()
-	a.opt.Metrics.tick(a.opt.Now())
+	a.opt.Metrics.tick(a.opt.Now(), a.opt.Every)
 	a.round()
 }
 

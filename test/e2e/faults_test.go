@@ -55,6 +55,15 @@ at 20s gpu 6 reset
 `, 35, map[string]string{
 		"gpu_lost": "gpu3", "gpu_hung": "gpu1", "xid": "gpu2", "implausible": "gpu4", "backwards": "gpu5",
 	})
+	f("leonardo", `at 9s for 6s gpu 3 lost
+at 10s for 5s gpu 1 hang
+at 14s meter package1 reset
+at 16s for 2s meter dram0 absurd
+`, 35, map[string]string{"gpu_lost": "gpu3", "gpu_hung": "gpu1", "implausible": "package1"})
+	f("jupiter", `at 8s for 3s meter grace2 zero
+at 14s for 5s gpu 0 hang
+at 15s gpu 2 xid 79
+`, 35, map[string]string{"no_reading": "grace2", "gpu_hung": "gpu0", "xid": "gpu2"})
 	f("lumi", `at 8s startup
 at 14s for 6s freshness stuck
 at 22s for 3s file sys/cray/pm_counters/accel2_energy garbage

@@ -44,6 +44,8 @@ func TestHungGPU(t *testing.T) {
 	if err != nil || reads < 55 {
 		t.Errorf("the GPUs were asked %d times in a minute: %v", reads, err)
 	}
+	t.Logf("of %s ticks %s began within 50 ms of their second, %s within 100 ms", valueOf(hung, "wattledger_agent_tick_lateness_seconds_count"),
+		valueOf(hung, `wattledger_agent_tick_lateness_seconds_bucket{le="0.05"}`), valueOf(hung, `wattledger_agent_tick_lateness_seconds_bucket{le="0.1"}`))
 	r, _ := reportOf(t, m.url, time.Now().UTC().Format("2006-01"), m.name)
 	r.closed(t)
 	audited(t, m.url, m.name)
