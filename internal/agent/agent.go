@@ -36,6 +36,8 @@ type Options struct {
 	// Offset is how far the aggregator's clock is ahead of ours; nil or false
 	// where it is not known.
 	Offset func() (time.Duration, bool)
+	// Owner gives the job that a process is in, by its cgroup; nil: not known.
+	Owner func(pid int) (id string, ok bool)
 	// Fatal tells of an error of a source that only a new process mends; nil: none.
 	Fatal func(error) bool
 	// BootID names the life of the machine; jobs do not outlive it. "" if it is
@@ -70,6 +72,8 @@ type Agent struct {
 	stuck    map[string]bool
 	said     map[string]map[string]string // by source: what it lacked last
 	fatal    error
+	measured time.Time // when the use of shared GPUs was last asked for
+	early    bool      // jobs were told of before the first readings
 }
 
 // waiter is a begin or end that waits for the reading of its edge.
@@ -190,7 +194,9 @@ func (a *Agent) untilAlarm() time.Duration {
 func (a *Agent) tick() {
 	a.watchClock()
 	a.believeClock()
-	a.opt.Metrics.tick(a.opt.Now(), a.opt.Every)
+	now := a.opt.Now()
+	a.opt.Metrics.tick(now, a.opt.Every)
+	a.measure(now)
 	a.round()
 }
 
@@ -324,6 +330,7 @@ func (a *Agent) answer(now time.Time) {
 
 // observe feeds what was read to the pipeline and books what it closes.
 func (a *Agent) observe() {
+	a.placeLate()
 	batch := a.batch
 	a.batch = nil
 	a.book(a.pipe.Observe(a.now(), batch))

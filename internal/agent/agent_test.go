@@ -55,18 +55,30 @@ type daemon struct {
 	ended  chan error
 }
 
-func start(t *testing.T, b *board, dir string, fs spool.FS) *daemon {
+func start(t *testing.T, b collector.Source, dir string, fs spool.FS, early ...job.Edge) *daemon {
+	t.Helper()
+	return startWith(t, b, dir, fs, func(*agent.Options) {}, early...)
+}
+
+func startWith(t *testing.T, b collector.Source, dir string, fs spool.FS, change func(*agent.Options), early ...job.Edge) *daemon {
 	t.Helper()
 	sp, err := spool.Open(spool.Options{Dir: filepath.Join(dir, "spool"), NoSync: true, Merge: agent.Merge, FS: fs})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := agent.New(agent.Options{
+	opt := agent.Options{
 		Pipeline: options(), StateDir: dir, Every: time.Second, Sources: []collector.Source{b}, Spool: sp,
 		Now: clock, Log: zap.NewNop(), Metrics: agent.NewMetrics(nil, []string{"board"}),
-	})
+	}
+	change(&opt)
+	a, err := agent.New(opt)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, e := range early {
+		if ans := a.Take(e); !ans.OK {
+			t.Fatalf("taking %+v: %s", e, ans.Message)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &daemon{T: t, Agent: a, sp: sp, dir: dir, cancel: cancel, ended: make(chan error, 1)}

@@ -17,7 +17,7 @@ import (
 func (p *Pipeline) close(endMS int64) {
 	w := &window.Window{Catalogue: p.cat, StartMS: p.start, EndMS: endMS}
 	in := attribution.Input{
-		Tree: p.tree, CPUs: p.opt.CPUs,
+		Tree: p.tree, CPUs: p.opt.CPUs, MemoryBytes: p.opt.MemoryBytes,
 		Energy: make([]energy.Millijoules, len(p.tracks)),
 		Pieces: make([][]attribution.Piece, len(p.tracks)),
 	}
@@ -227,6 +227,9 @@ func (p *Pipeline) piece(t *sample.Track, mk mark, to int64) attribution.Piece {
 		pc.Grade = grade(t.Scope.Kind, seg.Bridged || !exactA || !exactB)
 	}
 	pc.Unsure = mk.pos < p.unsure || p.doubt[t.Scope.Name]
+	if !pc.Missing {
+		p.shared(&pc, t.Scope.Name, to-mk.pos)
+	}
 	if pc.Unsure && pc.Grade < energy.Bridged && mk.pos < p.unsure {
 		pc.Grade = energy.Bridged
 	}

@@ -42,6 +42,11 @@ type PipelineOptions struct {
 	MaxGap time.Duration // power is not integrated over more; 30 s
 	Grace  time.Duration // how long after its edge a window waits for readings
 	CPUs   uint32        // of the node, 0 if not known
+	// MemoryBytes of the node, 0 if not known.
+	MemoryBytes uint64
+	// Utilisation: GPUs that jobs share are split by measured use (see package
+	// attribution).
+	Utilisation bool
 	// PowerEpoch is the epoch of integrated meters: the name of the state.
 	PowerEpoch string
 	// Demoted meters are witnesses from the start.
@@ -62,17 +67,20 @@ type Pipeline struct {
 	unsure int64                   // before this time (ns) nobody is unknown, not idle
 	doubt  map[string]bool         // devices whose last known holder may still be there
 
-	awaited time.Time // first reading, while a meter of the books before is to come
-	begun   bool
-	start   int64 // of the open window, ms
-	edges   []edge
-	deficit map[string]deficit
-	demoted map[string]bool
-	gauges  map[gaugeKey]gauge
-	cross   map[string]*sample.Cross // counters against the power of their scope
-	events  []window.Event
-	untold  []job.Allocation // ended, and no window has said so
-	out     []*window.Window
+	awaited   time.Time // first reading, while a meter of the books before is to come
+	begun     bool
+	start     int64 // of the open window, ms
+	edges     []edge
+	deficit   map[string]deficit
+	demoted   map[string]bool
+	gauges    map[gaugeKey]gauge
+	cross     map[string]*sample.Cross // counters against the power of their scope
+	witnesses map[string]*witness
+	uses      map[string][]attribution.Use // by GPU, as last measured
+	atRest    map[string]energy.Microwatts // the least a GPU drew doing nothing
+	events    []window.Event
+	untold    []job.Allocation // ended, and no window has said so
+	out       []*window.Window
 }
 
 // edge is where a meter's range of the open window begins.
@@ -94,14 +102,17 @@ type deficit struct {
 func NewPipeline(opt PipelineOptions, jobs *job.Table) *Pipeline {
 	p := &Pipeline{
 		opt: opt, jobs: jobs,
-		scopes:  map[string]collector.Scope{},
-		spare:   map[string]*sample.Track{},
-		starts:  map[string]sample.Start{},
-		doubt:   map[string]bool{},
-		deficit: map[string]deficit{},
-		demoted: map[string]bool{},
-		gauges:  map[gaugeKey]gauge{},
-		cross:   map[string]*sample.Cross{},
+		scopes:    map[string]collector.Scope{},
+		spare:     map[string]*sample.Track{},
+		starts:    map[string]sample.Start{},
+		doubt:     map[string]bool{},
+		deficit:   map[string]deficit{},
+		demoted:   map[string]bool{},
+		gauges:    map[gaugeKey]gauge{},
+		cross:     map[string]*sample.Cross{},
+		witnesses: map[string]*witness{},
+		uses:      map[string][]attribution.Use{},
+		atRest:    map[string]energy.Microwatts{},
 	}
 	for _, name := range opt.Demoted {
 		p.demoted[name] = true
@@ -144,7 +155,8 @@ func (p *Pipeline) Observe(now time.Time, readings []collector.Reading) []*windo
 		}
 		t := p.spare[r.Scope.Name]
 		if t == nil {
-			continue // a witness
+			p.testify(r)
+			continue
 		}
 		if r.At.After(now.Add(maxAhead)) { // once taken, every true stamp would be older
 			p.event(now.UnixMilli(), "future", r.Scope.Name, fmt.Sprintf("a reading stamped %s ahead of the clock was passed over", r.At.Sub(now)))
@@ -163,8 +175,10 @@ func (p *Pipeline) Observe(now time.Time, readings []collector.Reading) []*windo
 		}
 		if odd == nil {
 			p.crossCheck(r, t)
+			p.noteRest(r)
 		}
 		p.gauge(r)
+		t.Bend(p.jobTimes(t))
 	}
 	if p.cat == nil && len(p.spare) > 0 {
 		if p.expects(now) {
@@ -215,35 +229,6 @@ func (p *Pipeline) meet(readings []collector.Reading) bool {
 		grown = true
 	}
 	return grown
-}
-
-// Begin starts a job at a time; the caller takes a reading at that edge.
-func (p *Pipeline) Begin(s job.Spec, at time.Time) error {
-	if err := p.jobs.Begin(s, at.UnixNano()); err != nil {
-		return err
-	}
-	p.sure(s)
-	return nil
-}
-
-// End ends a job at a time.
-func (p *Pipeline) End(id string, at time.Time) (job.Allocation, error) {
-	a, err := p.jobs.End(id, at.UnixNano())
-	if err == nil {
-		p.sure(a.Spec)
-		p.untold = append(p.untold, a)
-	}
-	return a, err
-}
-
-// sure: somebody who knows spoke about these devices.
-func (p *Pipeline) sure(s job.Spec) {
-	if s.WholeNode() {
-		clear(p.doubt)
-	}
-	for _, g := range s.GPUs {
-		delete(p.doubt, g.Device)
-	}
 }
 
 // advance closes the windows that are complete at now: every meter was read at
@@ -327,7 +312,7 @@ func (p *Pipeline) rebuild(atMS int64) {
 		}
 	}
 	p.tree, p.tracks, p.edges = tree, nil, nil
-	cat := &window.Catalogue{Policy: attribution.Policy}
+	cat := &window.Catalogue{Policy: p.policy()}
 	first := int64(-1)
 	for _, n := range tree.Nodes {
 		t := p.spare[n.Name]
@@ -436,7 +421,7 @@ func (p *Pipeline) Ends() (starts map[string]sample.Start, lastMS int64) {
 	for i, n := range p.tree.Nodes {
 		if e := p.edges[i]; e.known {
 			m := p.cat.Meters[i]
-			starts[n.Name] = sample.Start{Epoch: m.Epoch, UJ: e.uj, Raw: rawOf(m, e.uj), AtNS: e.ns}
+			starts[n.Name] = sample.Start{Epoch: m.Epoch, UJ: e.uj, Raw: rawOf(m, e.uj), AtNS: e.ns, Rate: p.tracks[i].Rate()}
 		}
 	}
 	return starts, p.start

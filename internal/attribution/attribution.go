@@ -6,12 +6,18 @@
 // job's, working or not (held is what it burnt at rest). A device shared by
 // weights is split by them; weights that exceed the device are scaled down,
 // what they leave is idle. Shared classes (cpu, memory, other, node) follow the
-// CPUs a job holds, or its part of the GPUs where it names no CPUs; a job that
-// names neither owns the node.
+// CPUs a job holds, or its part of the GPUs where it names no CPUs; memory
+// follows the memory it holds where that is said. A job that names neither GPUs
+// nor CPUs owns the node.
+//
+// The policy "utilisation/v1" differs where several jobs share a GPU and their
+// use of it was measured: what the device draws at rest is split by the weights,
+// what it draws above that by the measured use.
 package attribution
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -22,8 +28,11 @@ import (
 	"github.com/wattledger/wattledger/internal/window"
 )
 
-// Policy is the name reports print.
-const Policy = "allocation/v1"
+// Policy and UtilisationPolicy are the names reports print.
+const (
+	Policy            = "allocation/v1"
+	UtilisationPolicy = "utilisation/v1"
+)
 
 // Piece is a part of one meter's window in which nothing changed: cut at every
 // reading and at every job edge.
@@ -37,6 +46,16 @@ type Piece struct {
 	Unsure       bool // whoever held nothing here may have held something: unknown, not idle
 	Grade        energy.Grade
 	Activity     collector.Activity
+	// Rest is the part of UJ that the device draws doing nothing, and Uses is
+	// who kept it busy above that; no Uses: it was not measured.
+	Rest energy.Microjoules
+	Uses []Use
+}
+
+// Use is the part of a device's time that a job kept it busy, in millionths.
+type Use struct {
+	Job  string // id; a node holds one run of it
+	Part uint32
 }
 
 // Input of one window.
@@ -46,6 +65,7 @@ type Input struct {
 	Pieces      [][]Piece            // per meter of the tree
 	Allocations []job.Allocation
 	CPUs        uint32 // of the node, 0 if not known
+	MemoryBytes uint64 // of the node, 0 if not known
 }
 
 // owner is who a part goes to.
@@ -185,7 +205,8 @@ func (a *attributor) parts(i int, class energy.Class, device string) []part {
 		if p.Missing {
 			continue
 		}
-		ujs, _ := energy.Split(nil, energy.Millijoules(p.UJ), weights)
+		p.Unsure = p.Unsure || a.unplaced(p.Hold, class)
+		ujs := a.split(p, holders, weights)
 		mss, _ := energy.Split(nil, energy.Millijoules(p.ToMS-p.FromMS), weights)
 		for k, h := range holders {
 			if weights[k] > 0 {
@@ -199,6 +220,47 @@ func (a *attributor) parts(i int, class energy.Class, device string) []part {
 		out = append(out, sums[o])
 	}
 	return append(out, part{owner: owner{alloc: -1, use: energy.Unknown, grade: energy.Bridged}})
+}
+
+// split gives each holder its part of a piece's energy: by weight, or, where it
+// was measured, what lies above the device's rest by use.
+func (a *attributor) split(p Piece, holders []int, weights []uint64) []energy.Millijoules {
+	byWeight := func(uj energy.Microjoules) []energy.Millijoules {
+		parts, _ := energy.Split(nil, energy.Millijoules(uj), weights)
+		return parts
+	}
+	if len(p.Uses) == 0 || len(holders) < 3 { // one job and nobody: nothing to share
+		return byWeight(p.UJ)
+	}
+	uses := make([]uint64, len(holders))
+	for k, h := range holders {
+		for _, u := range p.Uses {
+			if h >= 0 && u.Job == a.in.Allocations[h].ID {
+				uses[k] = uint64(u.Part)
+			}
+		}
+	}
+	above, ok := energy.Split(nil, energy.Millijoules(p.UJ-min(p.Rest, p.UJ)), uses)
+	if !ok { // none of the holders did anything
+		return byWeight(p.UJ)
+	}
+	parts := byWeight(min(p.Rest, p.UJ))
+	for k := range parts {
+		parts[k] += above[k]
+	}
+	return parts
+}
+
+// unplaced tells whether a job holds something then that no meter answers to:
+// what nobody is known to hold may be its.
+func (a *attributor) unplaced(at int64, class energy.Class) bool {
+	for i := range a.in.Allocations {
+		al := &a.in.Allocations[i]
+		if len(al.Unplaced) > 0 && (class == energy.GPU || al.CPUs == 0) && at >= al.From && (al.To == 0 || at < al.To) {
+			return true
+		}
+	}
+	return false
 }
 
 func ownerOf(alloc int, p Piece) owner {
@@ -246,6 +308,9 @@ func (a *attributor) weight(al *job.Allocation, class energy.Class, device strin
 	if class == energy.GPU && device != "" {
 		return gpuWeight(al, device)
 	}
+	if class == energy.Memory && al.MemoryBytes > 0 && a.in.MemoryBytes > 0 {
+		return millionths(min(al.MemoryBytes, a.in.MemoryBytes), a.in.MemoryBytes)
+	}
 	if class != energy.GPU && al.CPUs > 0 && a.in.CPUs > 0 {
 		return min(uint64(al.CPUs)*job.Whole/uint64(a.in.CPUs), job.Whole)
 	}
@@ -259,6 +324,13 @@ func (a *attributor) weight(al *job.Allocation, class energy.Class, device strin
 		}
 	}
 	return min(held/max(gpus, 1), job.Whole)
+}
+
+// millionths of the whole; part <= whole.
+func millionths(part, whole uint64) uint64 {
+	hi, lo := bits.Mul64(part, job.Whole)
+	q, _ := bits.Div64(hi, lo, whole)
+	return q
 }
 
 // gpuOf names the GPU, as jobs name it, that a meter's own postings are about;

@@ -230,3 +230,50 @@ func TestModuleWithoutGPUMeter(t *testing.T) {
 		"a gpu busy": 6_000_000, "- gpu idle": 1_000_000, "a cpu busy": 1_000_000, "- cpu idle": 1_000_000, "a other busy": 500_000, "- other idle": 500_000,
 	})
 }
+
+// Shards: the board's rest by what was reserved, what lies above it by what
+// each was measured to do. A process outside the jobs changes nobody's bill.
+func TestMeasuredUse(t *testing.T) {
+	half := func(device string) window.Share { return window.Share{Device: device, Weight: whole / 2} }
+	quarter := func(device string) window.Share { return window.Share{Device: device, Weight: whole / 4} }
+	measured := func(rest energy.Microjoules, uses ...attribution.Use) func(*attribution.Piece) {
+		return func(p *attribution.Piece) { p.Rest, p.Uses = rest, uses }
+	}
+	two := func() *bench {
+		return newBench(t, gpu("gpu0")).job("a", 0, 0, 0, half("gpu0")).job("b", 0, 0, 0, half("gpu0"))
+	}
+	two().burn("gpu0", 0, 10_000, 3000e6, measured(600e6, attribution.Use{Job: "a", Part: 900_000}, attribution.Use{Job: "b", Part: 100_000})).
+		want("nine to one", mj{"a gpu busy": 300_000 + 2_160_000, "b gpu busy": 300_000 + 240_000})
+	two().burn("gpu0", 0, 10_000, 3000e6, measured(600e6, attribution.Use{Job: "a", Part: 500_000}, attribution.Use{Job: "thief", Part: 500_000})).
+		want("one of no job", mj{"a gpu busy": 300_000 + 2_400_000, "b gpu busy": 300_000})
+	two().burn("gpu0", 0, 10_000, 3000e6, measured(600e6, attribution.Use{Job: "thief", Part: 500_000})).
+		want("none of the holders", mj{"a gpu busy": 1_500_000, "b gpu busy": 1_500_000})
+	two().burn("gpu0", 0, 10_000, 500e6, measured(600e6, attribution.Use{Job: "a", Part: 500_000})).
+		want("below its rest", mj{"a gpu busy": 250_000, "b gpu busy": 250_000})
+	newBench(t, gpu("gpu0")).job("a", 0, 0, 0, half("gpu0")).job("b", 0, 0, 0, quarter("gpu0")).
+		burn("gpu0", 0, 10_000, 3000e6, measured(600e6, attribution.Use{Job: "b", Part: 1})).
+		want("a free quarter", mj{"a gpu busy": 300_000, "b gpu busy": 150_000 + 2_400_000, "- gpu idle": 150_000})
+}
+
+func TestMemoryFollowsMemory(t *testing.T) {
+	b := newBench(t, collector.Scope{Name: "dram0", Class: energy.Memory}, collector.Scope{Name: "package0", Class: energy.CPU})
+	b.in.CPUs, b.in.MemoryBytes = 64, 512<<30
+	b.job("a", 0, 0, 16).job("b", 0, 0, 16)
+	b.in.Allocations[0].MemoryBytes = 384 << 30
+	b.burn("dram0", 0, 10_000, 400e6).burn("package0", 0, 10_000, 1600e6).
+		want("a said its memory, b did not", mj{
+			"a memory busy": 300_000, "b memory busy": 100_000,
+			"a cpu busy": 400_000, "b cpu busy": 400_000, "- cpu idle": 800_000,
+		})
+}
+
+func TestUnplacedMakesTheRestUnknown(t *testing.T) {
+	b := newBench(t, gpu("gpu0"), gpu("gpu1"), collector.Scope{Name: "package0", Class: energy.CPU})
+	b.in.CPUs = 64
+	b.job("a", 0, 5e9, 16).job("b", 0, 0, 16, window.Share{Device: "gpu1", Weight: whole})
+	b.in.Allocations[0].Unplaced = []string{"minor:9"}
+	b.burn("gpu0", 0, 5000, 100e6).burn("gpu0", 5000, 10_000, 100e6).burn("gpu1", 0, 10_000, 300e6).burn("package0", 0, 10_000, 400e6).
+		want("a holds a GPU that nobody can name", mj{
+			"- gpu unknown": 100_000, "- gpu idle": 100_000, "b gpu busy": 300_000, "a cpu busy": 100_000, "b cpu busy": 100_000, "- cpu idle": 200_000,
+		})
+}

@@ -105,6 +105,7 @@ func (m *maker) allocations() {
 	ids := [...]string{"j0", "j1", "j2", "j3", "j4"}
 	devices := [...]string{"gpu0", "gpu1", "gpu9"}
 	m.in.CPUs = uint32(m.n(3) * 8)
+	m.in.MemoryBytes = m.n(2) * m.n(1<<40)
 	m.in.Allocations = m.in.Allocations[:0]
 	for i := range m.n(6) {
 		a := job.Allocation{From: int64(m.n(fuzzSpan)) * 1e6}
@@ -117,6 +118,10 @@ func (m *maker) allocations() {
 		}
 		a.CPUs = uint32(m.n(2) * m.n(20))
 		a.Exclusive = m.n(8) == 0
+		a.MemoryBytes = m.n(2) * m.n(1<<41)
+		if m.n(8) == 0 {
+			a.Unplaced = []string{"minor:9"}
+		}
 		m.in.Allocations = append(m.in.Allocations, a)
 	}
 }
@@ -135,6 +140,10 @@ func (m *maker) pieces() {
 			}
 			if !p.Missing {
 				p.UJ = energy.Microjoules(x >> 20 % (1 << (x >> 59)))
+			}
+			if x>>40&1 == 0 {
+				p.Rest = energy.Microjoules(m.n(1 << 30))
+				p.Uses = []attribution.Use{{Job: "j0", Part: uint32(m.n(1e6))}, {Job: "j2", Part: uint32(m.n(2) * m.n(1e6))}, {Job: "nobody", Part: 7}}
 			}
 			total += p.UJ
 			out, at = append(out, p), to

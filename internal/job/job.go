@@ -27,17 +27,34 @@ type Spec struct {
 	SubmitMS int64  `json:"submit_ms,omitempty"`
 	Project  string `json:"project,omitempty"`
 	User     string `json:"user,omitempty"`
-	// GPUs the job holds, by meter name, with weights in millionths.
+	// Partition (queue) it runs in; for people.
+	Partition string `json:"partition,omitempty"`
+	// SLUID is Slurm's own name of this run (26.05), "" where there is none.
+	SLUID string `json:"sluid,omitempty"`
+	// GPUs the job holds, by meter name, with weights in millionths. On the way
+	// to the agent a device may be a reference that a collector.Locator knows
+	// (minor:2, MIG-...); the agent puts the meter's name in its place.
 	GPUs []window.Share `json:"gpus,omitempty"`
+	// Unplaced are references that no meter answers to. Nobody knows which
+	// device they mean, so while the job runs, GPUs that nobody holds are
+	// unknown, never idle.
+	Unplaced []string `json:"unplaced,omitempty"`
 	// CPUs is how many hardware CPUs of the node it holds, 0 if not said.
 	CPUs uint32 `json:"cpus,omitempty"`
+	// MemoryBytes of the node it holds, 0 if not said.
+	MemoryBytes uint64 `json:"memory_bytes,omitempty"`
 	// Exclusive: the node and everything in it is the job's. So is a job that
 	// names neither GPUs nor CPUs.
 	Exclusive bool `json:"exclusive,omitempty"`
+	// Found: nobody told of the job, it was seen running (in its cgroup). What
+	// its workload manager says of it later takes the place of this.
+	Found bool `json:"found,omitempty"`
 }
 
 // WholeNode tells whether the job owns everything on the node.
-func (s Spec) WholeNode() bool { return s.Exclusive || (len(s.GPUs) == 0 && s.CPUs == 0) }
+func (s Spec) WholeNode() bool {
+	return s.Exclusive || (len(s.GPUs) == 0 && len(s.Unplaced) == 0 && s.CPUs == 0)
+}
 
 // Allocation is a job on this node for a span of time, [From, To) in Unix ns.
 type Allocation struct {
@@ -73,11 +90,19 @@ type Table struct {
 }
 
 // Begin adds a job at time at. A second begin of a run that is open is
-// ErrRunning; it changes nothing. A begin of another run of the job ends the
-// one that is open.
+// ErrRunning; it changes nothing, but for a run that was only found: what is
+// said of it now takes the place of what was seen. A begin of another run of
+// the job ends the one that is open.
 func (t *Table) Begin(s Spec, at int64) error {
 	if err := s.check(); err != nil {
 		return err
+	}
+	if i := t.find(s.ID); i >= 0 && s.Found {
+		return fmt.Errorf("begin of job %s: %w", s.ID, ErrRunning)
+	} else if i >= 0 && t.list[i].Found {
+		t.list[i].Spec, t.list[i].From = s, min(t.list[i].From, at)
+		t.sort()
+		return nil
 	}
 	for _, a := range t.list {
 		if a.Open() && a.ID == s.ID && a.Restart == s.Restart {
@@ -90,17 +115,42 @@ func (t *Table) Begin(s Spec, at int64) error {
 		}
 	}
 	t.list = append(t.list, Allocation{Spec: s, From: at})
+	t.sort()
+	return nil
+}
+
+func (t *Table) sort() {
 	slices.SortStableFunc(t.list, func(a, b Allocation) int {
 		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.ID, b.ID))
 	})
-	return nil
+}
+
+// find gives the index of the open run of a job, -1 if it has none.
+func (t *Table) find(id string) int {
+	return slices.IndexFunc(t.list, func(a Allocation) bool { return a.Open() && a.ID == id })
+}
+
+// Edit changes what is said of each allocation, not when it was.
+func (t *Table) Edit(change func(*Spec)) {
+	for i := range t.list {
+		change(&t.list[i].Spec)
+	}
+}
+
+// Running gives the open run of a job.
+func (t *Table) Running(id string) (Allocation, bool) {
+	i := t.find(id)
+	if i < 0 {
+		return Allocation{}, false
+	}
+	return t.list[i], true
 }
 
 func (s Spec) check() error {
 	if s.ID == "" {
 		return fmt.Errorf("%w: it has no id", ErrBadSpec)
 	}
-	for what, v := range map[string]string{"id": s.ID, "project": s.Project, "user": s.User} {
+	for what, v := range map[string]string{"id": s.ID, "project": s.Project, "user": s.User, "partition": s.Partition, "sluid": s.SLUID} {
 		if !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl) {
 			return fmt.Errorf("%w: its %s %q is not plain text", ErrBadSpec, what, v)
 		}
@@ -108,8 +158,8 @@ func (s Spec) check() error {
 			return fmt.Errorf("%w: its %s has %d bytes, at most %d", ErrBadSpec, what, len(v), window.MaxName)
 		}
 	}
-	if len(s.GPUs) > window.MaxMeters {
-		return fmt.Errorf("%w: it names %d GPUs, at most %d", ErrBadSpec, len(s.GPUs), window.MaxMeters)
+	if n := len(s.GPUs) + len(s.Unplaced); n > window.MaxMeters {
+		return fmt.Errorf("%w: it names %d GPUs, at most %d", ErrBadSpec, n, window.MaxMeters)
 	}
 	seen := make(map[string]bool, len(s.GPUs))
 	for _, g := range s.GPUs {
@@ -130,15 +180,12 @@ func (s Spec) check() error {
 // End closes the open run of the job; a node holds one. It gives the closed
 // allocation.
 func (t *Table) End(id string, at int64) (Allocation, error) {
-	for i := range t.list {
-		a := &t.list[i]
-		if !a.Open() || a.ID != id {
-			continue
-		}
-		a.end(at)
-		return *a, nil
+	i := t.find(id)
+	if i < 0 {
+		return Allocation{}, fmt.Errorf("end of job %s: %w", id, ErrNotRunning)
 	}
-	return Allocation{}, fmt.Errorf("end of job %s: %w", id, ErrNotRunning)
+	t.list[i].end(at)
+	return t.list[i], nil
 }
 
 // end closes it, never before it began; To 0 would mean that it still runs.

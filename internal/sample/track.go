@@ -44,6 +44,7 @@ type Point struct {
 	Bridged  bool // the span's energy is exact, its spread in time assumed
 	Activity collector.Activity
 	line     energy.Line
+	bends    []bend // where the draw is known to have changed, by time
 }
 
 // Odd is something about a reading that a person should know.
@@ -78,6 +79,9 @@ type Start struct {
 	UJ    energy.Microjoules
 	Raw   energy.Microjoules
 	AtNS  int64
+	// Rate is what the meter drew then, 0 if it is not known. It shapes a span
+	// that is bridged, and books nothing.
+	Rate energy.Microwatts `json:",omitempty"`
 }
 
 // Past is what a track was before its odometer began a new epoch.
@@ -304,6 +308,9 @@ func (t *Track) Resume(s Start, power energy.Microwatts) {
 		t.integral.Resume(s.UJ, s.AtNS, power)
 	}
 	t.source, t.epoch, t.moved = EpochSource(s.Epoch), s.Epoch, s.AtNS
+	if s.Rate > 0 && t.Scope.Kind == collector.Counter {
+		power = s.Rate
+	}
 	t.points = append(t.points[:0], Point{At: s.AtNS, UJ: s.UJ, Raw: s.Raw, Power: power})
 }
 
@@ -329,9 +336,15 @@ func (t *Track) At(ns int64) (uj energy.Microjoules, exact bool) {
 		}
 		return b.line.At(ns), true
 	}
-	hi, lo := bits.Mul64(uint64(b.UJ-a.UJ), uint64(ns-a.At))
-	q, _ := bits.Div64(hi, lo, uint64(b.At-a.At))
-	return a.UJ + energy.Microjoules(q), false
+	from, to := b.around(a, ns)
+	return from.uj + between(to.uj-from.uj, ns-from.at, to.at-from.at), false
+}
+
+// between is the part of uj that falls on ns of span ns, by time.
+func between(uj energy.Microjoules, ns, span int64) energy.Microjoules {
+	hi, lo := bits.Mul64(uint64(uj), uint64(ns))
+	q, _ := bits.Div64(hi, lo, uint64(span))
+	return energy.Microjoules(q)
 }
 
 // Leading is the point that ends the span a time lies in: it tells what that
@@ -386,6 +399,9 @@ func (t *Track) Shift(ns int64) {
 		t.points[i].At += ns
 		t.points[i].line.From += ns
 		t.points[i].line.To += ns
+		for k := range t.points[i].bends {
+			t.points[i].bends[k].at += ns
+		}
 	}
 	if t.integral.Begun() {
 		t.integral.Shift(ns)
