@@ -16,8 +16,8 @@ export WATTLEDGER_RECORDING := $(abspath $(wildcard $(RECORDING)))
 TOOL := go tool -modfile=internal/tools/go.mod
 LINT := $(TOOL) golangci-lint
 
-.PHONY: help run build test deps unit vet tidy lint fmt fuzz e2e bench-agent bench-aggregator \
-	bench-replay mutants proto golden docs test-gpu clean
+.PHONY: help run build test deps unit vet tidy lint fmt fuzz e2e test-slurm bench-agent bench-aggregator \
+	bench-replay mutants proto golden docs packages test-packages test-gpu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ fuzz: ## every fuzz test, FUZZTIME each (30s, or 10000000x)
 e2e: ## real programs, real peers; fails, never skips, where one is missing
 	go test -tags e2e -count=1 -parallel 8 -timeout 40m ./test/e2e/... # they wait more than they work
 
+test-slurm: ## hooks and cgroups on a real Slurm of two nodes; fails where it is not installed
+	go test -tags lab -count=1 -timeout 10m ./test/slurm-lab/...
+
 bench-agent: ## the agent beside a peer on one emulated node: memory, CPU and system calls a tick
 	@scripts/setup.sh bench
 	go test -tags e2e -run '^$$' -bench Agent -benchtime 1x -count 1 -timeout 20m ./test/e2e/...
@@ -93,6 +96,14 @@ golden: ## rewrites golden files from what the code says now; look at the diff
 
 docs: golden ## generated pages; fails if what is committed was out of date
 	git diff --exit-code -- docs
+
+packages: ## deb and rpm of the agent, the aggregator and the command line, into bin/packages
+	@scripts/setup.sh run
+	@scripts/packages.sh
+
+test-packages: ## installs, upgrades and purges the packages under a real systemd
+	@scripts/setup.sh test
+	go test -tags e2e -count=1 -timeout 20m -run 'Packages|SystemdUnits' ./test/e2e/...
 
 test-gpu: ## checks on a real GPU
 	@echo "skipped: no GPU code yet"

@@ -1,6 +1,5 @@
 package collector
 
-
 // Locator is a Source that knows its devices by other names than their meters':
 // the names that workload managers use. A reference is one of
 //
@@ -54,4 +53,3 @@ type DeviceProcesses struct {
 
 // Whole is the weight of a whole device.
 const Whole = 1_000_000
-

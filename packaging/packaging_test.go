@@ -68,6 +68,7 @@ func TestUnitsKeepTheirPromises(t *testing.T) {
 	f("wattledger-agent.service",
 		"Type=notify", "User=wattledger-agent", "Group=wattledger", "Restart=on-failure",
 		"RestartPreventExitStatus=3", // fenced: it must not fight
+		"ExecStartPre=-+/usr/bin/systemd-tmpfiles --create wattledger-rapl.conf", "CapabilityBoundingSet=",
 		"KillSignal=SIGTERM", "TimeoutStopSec=15",
 		"RuntimeDirectory=wattledger", "StateDirectory=wattledger-agent", "PrivateUsers=no")
 	f("wattledger-aggregator.service",
@@ -79,14 +80,18 @@ func TestUnitsKeepTheirPromises(t *testing.T) {
 // users must agree.
 func TestUsersAndFoldersAreKnown(t *testing.T) {
 	users := map[string]bool{"root": true}
-	for _, fields := range lines(t, "sysusers.d/wattledger.conf") {
-		if fields[0] == "u" {
-			users[fields[1]] = true
+	for _, file := range found(t, "sysusers.d/*.conf", 2) {
+		for _, fields := range lines(t, file) {
+			if fields[0] == "u" {
+				users[fields[1]] = true
+			}
 		}
 	}
-	for _, fields := range lines(t, "tmpfiles.d/wattledger.conf") {
-		if len(fields) < 5 || !users[fields[3]] || !users[fields[4]] {
-			t.Errorf("tmpfiles.d: %q names a user or group that sysusers.d does not make", fields)
+	for _, file := range found(t, "tmpfiles.d/*.conf", 3) {
+		for _, fields := range lines(t, file) {
+			if len(fields) < 5 || !users[fields[3]] || !users[fields[4]] {
+				t.Errorf("%s: %q names a user or group that sysusers.d does not make", file, fields)
+			}
 		}
 	}
 	owner := regexp.MustCompile(`(?m)^(?:User|Group)=(\S+)$`)
@@ -105,11 +110,17 @@ func TestUsersAndFoldersAreKnown(t *testing.T) {
 
 func units(t *testing.T) []string {
 	t.Helper()
-	found, err := filepath.Glob("systemd/*.service")
-	if err != nil || len(found) < 2 {
-		t.Fatalf("found %d units (%v); want the agent's and the aggregator's", len(found), err)
+	return found(t, "systemd/*.service", 2) // the agent's and the aggregator's
+}
+
+// found are the files of a pattern, which are that many or more.
+func found(t *testing.T, pattern string, least int) []string {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) < least {
+		t.Fatalf("%s: found %v (%v); want %d or more", pattern, files, err, least)
 	}
-	return found
+	return files
 }
 
 // startable copies a unit with its ExecStart= replaced by a file that exists

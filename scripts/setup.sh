@@ -2,6 +2,7 @@
 # Installs what a fresh Debian machine lacks, and nothing else.
 #   scripts/setup.sh run     what `make run` and `make build` need: a C compiler
 #   scripts/setup.sh test    what `make test` needs besides: real peers to test against
+#   scripts/setup.sh peers   of those, the servers that series and alerts are sent to
 #   scripts/setup.sh bench   peers of the benchmarks
 # Quick and silent when everything is there. Go itself is not installed here.
 set -euo pipefail
@@ -14,7 +15,11 @@ test_packages=(
   sqlite3        # the ledger's file, read by a program that is not ours
   systemd        # systemd-analyze: our units
   systemd-container debootstrap util-linux # a real systemd to run them under
+  rpm            # what our packages say to it
   openipmi ipmitool libopenipmi-dev        # a simulated management controller
+)
+peer_packages=(
+  prometheus prometheus-alertmanager victoria-metrics # what series and alerts are sent to
 )
 bench_packages=(
   prometheus-node-exporter strace # a peer to compare the agent with, and what counts system calls
@@ -22,10 +27,11 @@ bench_packages=(
 
 case ${1:-} in
 run) wanted=("${run_packages[@]}") ;;
-test) wanted=("${run_packages[@]}" "${test_packages[@]}") ;;
+test) wanted=("${run_packages[@]}" "${test_packages[@]}" "${peer_packages[@]}") ;;
+peers) wanted=("${peer_packages[@]}") ;;
 bench) wanted=("${run_packages[@]}" "${bench_packages[@]}") ;;
 *)
-  sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
   exit 2
   ;;
 esac
@@ -37,7 +43,12 @@ fi
 
 if ! command -v dpkg >/dev/null; then
   # Not Debian: what counts is that the programs are there.
-  [ "$1" = test ] && programs=(gcc make git patch sqlite3 systemd-analyze systemd-nspawn debootstrap nsenter ipmi_sim ipmitool) || programs=(gcc make)
+  servers=(prometheus prometheus-alertmanager victoria-metrics)
+  case $1 in
+  test) programs=(gcc make git patch sqlite3 systemd-analyze systemd-nspawn debootstrap nsenter rpm ipmi_sim ipmitool "${servers[@]}") ;;
+  peers) programs=("${servers[@]}") ;;
+  *) programs=(gcc make) ;;
+  esac
   lacking=()
   for p in "${programs[@]}"; do command -v "$p" >/dev/null || lacking+=("$p"); done
   [ ${#lacking[@]} -eq 0 ] && exit 0

@@ -11,8 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,8 +21,12 @@ import (
 
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/collector/nvml"
+	metrics "github.com/wattledger/wattledger/exporters/prometheus"
 	"github.com/wattledger/wattledger/internal/agent"
 	"github.com/wattledger/wattledger/internal/config"
+	"github.com/wattledger/wattledger/internal/energy"
+	"github.com/wattledger/wattledger/internal/footprint"
+	"github.com/wattledger/wattledger/internal/job"
 	"github.com/wattledger/wattledger/internal/job/hook"
 	"github.com/wattledger/wattledger/internal/ledger"
 	"github.com/wattledger/wattledger/internal/obs"
@@ -36,19 +39,20 @@ import (
 const flushFor = 5 * time.Second
 
 func daemonCommand(ctx context.Context, args []string) error {
+	image, imageErr := modest()
 	cfg, err := loadConfig("wattledger-agent", args)
 	if err != nil {
 		return err
 	}
-	// a node's memory and its cores are its jobs': a small heap, one core at most
-	debug.SetGCPercent(25)
-	runtime.GOMAXPROCS(1)
 	reg := obs.NewRegistry("agent")
 	log, err := obs.NewLogger(cfg.LogLevel, os.Stderr, reg)
 	if err != nil {
 		return err
 	}
-	d := &daemon{cfg: cfg, log: log, reg: reg}
+	if imageErr != nil {
+		log.Debug("the memory of the start will not be given back", zap.Error(imageErr))
+	}
+	d := &daemon{cfg: cfg, log: log, reg: reg, image: image}
 	if err := d.open(); err != nil {
 		return err
 	}
@@ -61,10 +65,12 @@ type daemon struct {
 	cfg     *config.Agent
 	log     *zap.Logger
 	reg     *prometheus.Registry
+	image   *footprint.Image // nil where it cannot be told
 	sources []collector.Source
 	spool   *spool.Spool
 	core    *agent.Agent
 	link    *sender.Sender
+	told    *witnesses // who tells of jobs besides the socket; nil before run
 }
 
 // open makes the parts, from the disk to the link.
@@ -81,6 +87,10 @@ func (d *daemon) open() (err error) {
 	for i, s := range sources {
 		names[i] = s.Name()
 	}
+	page := metrics.NewNode(now, d.cfg.MetricsJobs)
+	if err := d.reg.Register(page); err != nil {
+		return fmt.Errorf("cannot register metrics of the meters: %w", err)
+	}
 	d.spool, err = spool.Open(spool.Options{
 		Dir: filepath.Join(d.cfg.StateDir, "spool"), MaxBytes: d.cfg.SpoolBytes, Merge: agent.Merge, Report: d.spoolEvent,
 	})
@@ -90,9 +100,14 @@ func (d *daemon) open() (err error) {
 	d.core, err = agent.New(agent.Options{
 		Pipeline: agent.PipelineOptions{
 			Window: d.cfg.Window, MaxGap: d.cfg.MaxGap, Grace: 3 * d.cfg.Every, CPUs: cpusOf(d.cfg),
+			MemoryBytes: memoryOf(d.cfg.Procfs), Utilisation: d.cfg.Jobs.Utilisation, Told: page.Event,
 		},
-		StateDir: d.cfg.StateDir, Every: d.cfg.Every, Sources: sources, Spool: d.spool,
+		StateDir: d.cfg.StateDir, Every: d.cfg.Every, Sources: sources, Spool: d.spool, SpoolBytes: d.cfg.SpoolBytes,
 		Now: now, Offset: d.offset, BootID: bootID(d.cfg.Procfs),
+		Seen: func(rs []collector.Reading, odometer func(string) (energy.Microjoules, bool), jobs func() []job.Allocation) {
+			page.Observe(metrics.Look{Readings: rs, Odometer: odometer, Jobs: jobs})
+		},
+		Owner: d.owner,
 		Fatal: func(err error) bool { return errors.Is(err, nvml.ErrRestart) }, Log: d.log, Metrics: agent.NewMetrics(d.reg, names),
 	})
 	if err != nil {
@@ -133,21 +148,26 @@ func (d *daemon) run(ctx context.Context) error {
 			return fmt.Errorf("cannot listen on %s for metrics: %w", d.cfg.Listen, err)
 		}
 	}
+	d.told = newWitnesses(d)
 	g, gctx := errgroup.WithContext(ctx)
 	lctx, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	g.Go(func() error { return d.sendUntil(lctx) })
+	g.Go(func() error { return d.settle(gctx) })
 	g.Go(func() error {
 		err := d.core.Run(gctx)
 		d.flush(lctx)
 		cut()
 		return err
 	})
-	hooks := &hook.Server{Allow: d.cfg.AllowUIDs, Handle: d.core.Handle, Refused: func(uid uint32, reason string) {
+	hooks := &hook.Server{Allow: d.cfg.AllowUIDs, Handle: d.told.handle, Refused: func(uid uint32, reason string) {
 		d.log.Warn("a job edge was turned away", zap.Uint32("uid", uid), zap.String("reason", reason))
 	}}
 	g.Go(func() error { return hooks.Serve(gctx, socket) })
 	g.Go(func() error { <-gctx.Done(); return socket.Close() })
+	if err := d.told.run(gctx, g); err != nil {
+		return err
+	}
 	if page != nil {
 		d.servePage(gctx, g, page)
 	}
@@ -164,6 +184,14 @@ func (d *daemon) run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// owner gives the job of a process, for GPUs that jobs share.
+func (d *daemon) owner(pid int) (string, bool) {
+	if d.told == nil || d.told.watcher == nil {
+		return "", false
+	}
+	return d.told.watcher.JobOf(pid)
 }
 
 // sendUntil delivers until it is cut; an agent whose name was taken over ends.
@@ -264,3 +292,22 @@ func bootID(procfs string) string {
 }
 
 func now() time.Time { return time.Now() }
+
+// memoryOf is the node's memory in bytes (proc(5), meminfo), 0 where the kernel
+// does not say.
+func memoryOf(procfs string) uint64 {
+	b, err := os.ReadFile(filepath.Join(procfs, "meminfo"))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if kib, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+			n, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(kib), " kB"), 10, 54)
+			if err != nil {
+				return 0
+			}
+			return n << 10
+		}
+	}
+	return 0
+}

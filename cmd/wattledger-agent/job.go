@@ -17,25 +17,37 @@ var errNo = errors.New("the answer is no")
 
 // jobCommand tells the running agent that a job begins or ends here.
 func jobCommand(args []string) error {
-	if len(args) == 0 || (args[0] != "begin" && args[0] != "end") {
-		return wrong("job: begin or end is expected")
+	word := ""
+	if len(args) > 0 {
+		word = args[0]
 	}
-	f := flag.NewFlagSet("job "+args[0], flag.ContinueOnError)
+	switch word {
+	case "slurm-begin", "slurm-end":
+		return slurmCommand(word, args[1:])
+	case "deliver":
+		return deliverCommand(args[1:])
+	case "begin", "end":
+	default:
+		return wrong("job: begin, end, slurm-begin, slurm-end or deliver is expected")
+	}
+	f := flag.NewFlagSet("job "+word, flag.ContinueOnError)
 	var s job.Spec
 	socket := f.String("socket", defaultSocket, "the agent's socket")
 	f.StringVar(&s.ID, "id", "", "the job's id in its cluster")
 	f.StringVar(&s.Project, "project", "", "project (Slurm account) that pays")
 	f.StringVar(&s.User, "user", "", "user who runs it")
-	gpus := f.String("gpus", "", "GPUs held: 0,1 or with shares 0:50%,1:25%")
+	f.StringVar(&s.Partition, "partition", "", "partition (queue) it runs in")
+	gpus := f.String("gpus", "", "GPUs held: 0,1 or with shares 0:50%,1:25%; also minor:2, pci:..., GPU-..., MIG-...")
 	cpus := f.String("cpus", "", "CPUs held: 0-31,64-95")
 	f.BoolVar(&s.Exclusive, "exclusive", false, "the job holds the whole node")
 	restart := f.Uint("restart", 0, "restart count of a requeued job")
+	kept := f.String("keep", "", "folder where the edge waits if no agent answers, such as "+hook.EdgesDir)
 	f.Int64Var(&s.SubmitMS, "submit", 0, "when it was submitted, Unix ms")
 	if err := parse(f, args[1:]); err != nil {
 		return err
 	}
 	if s.ID == "" {
-		return wrong("job %s: --id is needed", args[0])
+		return wrong("job %s: --id is needed", word)
 	}
 	if *restart > 1<<31 {
 		return wrong("--restart: %d is too large", *restart)
@@ -48,11 +60,21 @@ func jobCommand(args []string) error {
 	if s.CPUs, err = hook.ParseCPUs(*cpus); err != nil {
 		return wrong("--cpus: %v", err)
 	}
-	a, err := hook.Ask(*socket, hook.Request{Op: args[0], Job: s})
+	began := now()
+	e := hook.Request{Op: word, Job: s}
+	a, err := hook.Ask(*socket, e)
+	if *kept != "" && (err != nil || a.Again) {
+		e.AtNS, e.Witness = began.UnixNano(), "file"
+		if kerr := hook.Keep(*kept, e, clockNow()); kerr != nil {
+			return errors.Join(err, kerr)
+		}
+		fmt.Fprintf(os.Stderr, "wattledger-agent: no agent answered: the %s of job %s waits in %s\n", word, s.ID, *kept)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	return tell(args[0], s.ID, a)
+	return tell(word, s.ID, a)
 }
 
 func tell(op, id string, a hook.Answer) error {

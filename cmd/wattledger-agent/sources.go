@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/wattledger/wattledger/collector"
@@ -25,7 +23,7 @@ import (
 	"github.com/wattledger/wattledger/collector/simulated"
 	"github.com/wattledger/wattledger/internal/agent"
 	"github.com/wattledger/wattledger/internal/config"
-	"github.com/wattledger/wattledger/internal/meter"
+	"github.com/wattledger/wattledger/internal/energy"
 	"github.com/wattledger/wattledger/internal/sysfs"
 )
 
@@ -53,7 +51,10 @@ func sourcesOf(cfg *config.Agent) ([]collector.Source, error) {
 		})
 	})
 	// where the blade's own counters are read, they are the meters
-	blade := cfg.Cray && exists(filepath.Join(cfg.Sysfs, "cray/pm_counters"))
+	blade := hasBlade(cfg)
+	if blade && (cfg.IPMI.Enabled && cfg.IPMI.Booked || cfg.Redfish.Enabled && cfg.Redfish.Booked) {
+		errs = append(errs, errors.New("sources.ipmi.booked, sources.redfish.booked: this node has pm_counters, which are booked; set booked: false, or sources.cray.enabled: false"))
+	}
 	add(cfg.RAPL, func() (collector.Source, error) {
 		s := rapl.New(sys, proc, now)
 		s.Witness = blade
@@ -62,24 +63,30 @@ func sourcesOf(cfg *config.Agent) ([]collector.Source, error) {
 	add(cfg.Cray, func() (collector.Source, error) { return cray.New(sys, proc, now), nil })
 	add(cfg.AMDGPU, func() (collector.Source, error) {
 		s := amdgpu.New(sys, proc, now)
-		s.Witness = blade
+		s.Witness, s.Accelerators = blade, accelerators(cfg)
 		return s, nil
 	})
 	add(cfg.Hwmon, func() (collector.Source, error) { return hwmon.New(sys, proc, now), nil })
-	add(cfg.IPMI.Enabled, func() (collector.Source, error) {
-		return ipmi.New(ipmi.Options{
-			Device: cfg.IPMI.Device, Host: cfg.IPMI.Host, Port: cfg.IPMI.Port, User: cfg.IPMI.User,
-			PasswordFile: cfg.IPMI.PasswordFile, Booked: cfg.IPMI.Booked, Now: now,
-		})
-	})
-	add(cfg.Redfish.Enabled, func() (collector.Source, error) {
-		return redfish.New(redfish.Options{
-			URL: cfg.Redfish.URL, User: cfg.Redfish.User, PasswordFile: cfg.Redfish.PasswordFile, CAFile: cfg.Redfish.CAFile,
-			Fingerprint: cfg.Redfish.Fingerprint, Booked: cfg.Redfish.Booked, Now: now,
-		})
-	})
+	add(cfg.IPMI.Enabled, func() (collector.Source, error) { return ipmi.New(ipmiOptions(&cfg.IPMI)) })
+	add(cfg.Redfish.Enabled, func() (collector.Source, error) { return redfish.New(redfishOptions(&cfg.Redfish)) })
 	add(cfg.Simulated.Enabled, func() (collector.Source, error) { return simulatedSource(cfg) })
 	return out, errors.Join(errs...)
+}
+
+func ipmiOptions(c *config.IPMI) ipmi.Options {
+	return ipmi.Options{
+		Device: c.Device, Host: c.Host, Port: c.Port, User: c.User, PasswordFile: c.PasswordFile, CipherSuite: c.CipherSuite,
+		Privilege: c.Privilege, Every: c.Every, Timeout: c.Timeout, Limit: energy.Microwatts(c.MaxWatts) * energy.Watt,
+		Booked: c.Booked, Now: now,
+	}
+}
+
+func redfishOptions(c *config.Redfish) redfish.Options {
+	return redfish.Options{
+		URL: c.URL, User: c.User, PasswordFile: c.PasswordFile, Auth: redfish.Auth(c.Auth),
+		CAFile: c.CAFile, ServerName: c.ServerName, Fingerprint: c.Fingerprint, System: c.System, Chassis: c.Chassis,
+		Every: c.Every, Timeout: c.Timeout, Limit: energy.Microwatts(c.MaxWatts) * energy.Watt, Booked: c.Booked, Now: now,
+	}
 }
 
 func simulatedSource(cfg *config.Agent) (collector.Source, error) {
@@ -92,6 +99,17 @@ func simulatedSource(cfg *config.Agent) (collector.Source, error) {
 		// whole milliseconds, as stamps are booked: the truth of a span can be asked for
 		Now: func() time.Time { return now().Truncate(time.Millisecond) },
 	})
+}
+
+// hasBlade tells whether the blade's own counters are read.
+func hasBlade(cfg *config.Agent) bool {
+	return cfg.Cray && exists(filepath.Join(cfg.Sysfs, "cray/pm_counters"))
+}
+
+// accelerators counts those that the blade's counters have.
+func accelerators(cfg *config.Agent) int {
+	found, _ := filepath.Glob(filepath.Join(cfg.Sysfs, "cray/pm_counters/accel[0-9]*_energy"))
+	return len(found)
 }
 
 func exists(path string) bool {
@@ -150,93 +168,6 @@ func checkConfigCommand(args []string) error {
 	}
 	fmt.Println("The configuration is fine.")
 	return nil
-}
-
-// checkCommand reads every source once and prints the scope tree.
-func checkCommand(ctx context.Context, args []string) error {
-	cfg, err := loadConfig("check", args)
-	if err != nil {
-		return err
-	}
-	sources, err := sourcesOf(cfg)
-	if err != nil {
-		return err
-	}
-	var scopes []collector.Scope
-	from := map[string]string{}
-	var missing []collector.Missing
-	failed := false
-	for _, s := range sources {
-		rctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		readings, err := s.Read(rctx)
-		cancel()
-		for _, r := range readings {
-			scopes = append(scopes, r.Scope)
-			from[r.Scope.Name] = s.Name()
-		}
-		p, probes := s.(collector.Prober)
-		if _, device := errors.AsType[*collector.DeviceError](err); device {
-			failed = true
-		}
-		if err != nil && (failed || !probes) {
-			fmt.Printf("source %s: %v\n", s.Name(), err)
-		}
-		if probes {
-			missing = append(missing, p.Probe(ctx)...)
-		}
-	}
-	defer func() { _ = closeSources(ctx, sources) }()
-	tree, err := meter.New(scopes)
-	if err != nil {
-		return err
-	}
-	printTree(tree, from)
-	for _, m := range missing {
-		fmt.Printf("missing: %s: %s\n", m.Meter, m.Why)
-		if m.Mend != "" {
-			fmt.Printf("         mend it: %s\n", m.Mend)
-		}
-	}
-	if len(tree.Nodes) == 0 {
-		fmt.Println("\nNo energy meter was found: nothing would be booked. Enable a source in the configuration (sources.*).")
-		return errNo
-	}
-	if failed {
-		return errNo
-	}
-	return nil
-}
-
-func printTree(t *meter.Tree, from map[string]string) {
-	if len(t.Nodes) == 0 {
-		return
-	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "METER\tSOURCE\tCLASS\tMETHOD\tWRAPS AT\tDEVICE")
-	var show func(i, depth int)
-	show = func(i, depth int) {
-		n := t.Nodes[i]
-		method, wraps := "energy counter", "never"
-		if n.Kind == collector.Power {
-			method = "power, integrated"
-		}
-		if n.Modulus > 0 {
-			wraps = fmt.Sprintf("%.0f J", float64(n.Modulus.Joules()))
-		}
-		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\t%s\n", strings.Repeat("  ", depth), n.Name, from[n.Name], n.PostClass(), method, wraps, n.Device)
-		for _, c := range n.Children {
-			show(c, depth+1)
-		}
-	}
-	for i := range t.Nodes {
-		if t.Nodes[i].Root() {
-			show(i, 0)
-		}
-	}
-	w.Flush()
-	for _, name := range t.Witnesses {
-		fmt.Printf("%s is a witness: compared, never booked\n", name)
-	}
 }
 
 // code prints what went wrong and gives the exit code.

@@ -27,10 +27,11 @@ type call struct {
 
 	base, tokenFile, output string
 	timeout                 time.Duration
+	again                   time.Duration // between two questions of one wait
 }
 
 func newCall(c command, args []string, stdout io.Writer, env func(string) string) *call {
-	k := &call{command: c, args: args, stdout: stdout, flags: flag.NewFlagSet(c.name, flag.ContinueOnError)}
+	k := &call{command: c, args: args, stdout: stdout, again: askAgain, flags: flag.NewFlagSet(c.name, flag.ContinueOnError)}
 	k.flags.SetOutput(io.Discard)
 	if c.name == "version" {
 		return k

@@ -58,12 +58,12 @@ func commands() []command {
 			"the statement of a month (last month unless --month is given)", runReport,
 		},
 		{
-			"job", "job ID [--cluster C] [--format table|json] [-o FILE]",
-			"what a job burnt, and on which nodes", runJob,
+			"job", "job ID [--cluster C] [--run N] [--wait 1m] [--format text|short|json] [-o FILE]",
+			"what a job burnt, where, how well that is known, and hints", runJob,
 		},
 		{
-			"jobs", "jobs [--project P] [--user U] [--cluster C] [--since T] [--until T] [--limit N] [--format table|json] [-o FILE]",
-			"jobs, newest first", runJobs,
+			"jobs", "jobs [--project P] [--user U] [--cluster C] [--since T] [--until T] [--sort start|energy] [--limit N] [--missing] [--format table|json|csv] [-o FILE]",
+			"jobs, newest or largest first; --missing: those of the scheduler that the books hold nothing of", runJobs,
 		},
 		{
 			"audit", "audit [--from T] [--to T] [--cluster C] [--format table|json] [-o FILE]",

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -136,5 +137,24 @@ func TestOutputIsWholeOrNotThere(t *testing.T) {
 	got, err2 := os.ReadFile(path)
 	if err != nil || err2 != nil || len(files) != 1 || string(got) != "old" {
 		t.Errorf("%d files, %q, %v %v; want the old one alone", len(files), got, err, err2)
+	}
+}
+
+// TestWaitIsUntilAllIsBooked: an end alone is not enough, the scheduler may know
+// it before the last windows come.
+func TestWaitIsUntilAllIsBooked(t *testing.T) {
+	answers := []string{`{"error":"no"}`, `{"end":null}`, `{"end":"2026-10-01T00:00:00Z","booked_to_end":false}`, `{"end":"2026-10-01T00:00:00Z","booked_to_end":true}`}
+	asked := 0
+	address := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked == 0 {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		_, _ = w.Write([]byte(answers[min(asked, len(answers)-1)]))
+		asked++
+	}))
+	k := newCall(command{name: "job"}, nil, io.Discard, func(string) string { return address })
+	k.again = time.Millisecond
+	if err := k.untilEnded(t.Context(), "/api/v1/job/1", nil, time.Minute); err != nil || asked != len(answers) {
+		t.Errorf("asked %d times, %v; want %d", asked, err, len(answers))
 	}
 }

@@ -26,8 +26,13 @@ func runReport(ctx context.Context, k *call) error {
 	}
 	q := k.query("month", "cluster", "project", "timezone")
 	q.Set("format", *format)
+	return k.copy(ctx, "/api/v1/report", q)
+}
+
+// copy asks for a document and writes it as it came.
+func (k *call) copy(ctx context.Context, path string, q url.Values) error {
 	var body bytes.Buffer
-	if err := k.get(ctx, "/api/v1/report", q, func(r io.Reader) error { _, err := body.ReadFrom(r); return err }); err != nil {
+	if err := k.get(ctx, path, q, func(r io.Reader) error { _, err := body.ReadFrom(r); return err }); err != nil {
 		return err
 	}
 	return k.write(func(w io.Writer) error { _, err := body.WriteTo(w); return err })
@@ -50,43 +55,6 @@ func document[T any](ctx context.Context, k *call, format, path string, q url.Va
 }
 
 func (k *call) tableOrJSON() *string { return k.flags.String("format", "table", "") }
-
-func runJob(ctx context.Context, k *call) error {
-	k.text("cluster")
-	format := k.tableOrJSON()
-	rest, err := k.parse()
-	switch {
-	case err != nil:
-		return err
-	case len(rest) == 0:
-		return misused("which job? Give its id")
-	case len(rest) > 1:
-		return noMore(rest[1:])
-	}
-	if err := oneOf(*format, "table", "json"); err != nil {
-		return err
-	}
-	_, err = document(ctx, k, *format, "/api/v1/job/"+url.PathEscape(rest[0]), k.query("cluster"), report.WriteJobText)
-	return err
-}
-
-func runJobs(ctx context.Context, k *call) error {
-	filters := []string{"project", "user", "cluster", "since", "until", "limit", "timezone"}
-	k.text(filters...)
-	format := k.tableOrJSON()
-	rest, err := k.parse()
-	if err != nil {
-		return err
-	}
-	if err := noMore(rest); err != nil {
-		return err
-	}
-	if err := oneOf(*format, "table", "json"); err != nil {
-		return err
-	}
-	_, err = document(ctx, k, *format, "/api/v1/jobs", k.query(filters...), report.WriteJobsText)
-	return err
-}
 
 func runAudit(ctx context.Context, k *call) error {
 	filters := []string{"from", "to", "cluster", "timezone"}

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/wattledger/wattledger/collector"
@@ -35,22 +36,31 @@ type Source struct {
 	// Witness makes every meter one that is compared and not booked, named
 	// gpu0-amdgpu and so on: for nodes whose accelerators another source meters.
 	Witness bool
+	// Accelerators is how many meters gpu0, gpu1, ... that other source has, where
+	// Witness is set; 0 if it has none or that is not known.
+	Accelerators int
 
-	sys, proc *sysfs.Root
-	now       func() time.Time
-	boot      string
-	dies      []*die
-	meters    []*meter
-	numbers   map[string]int    // by the address of the die that counts
-	pairs     map[string]string // address of a die to that of the one which counts for it
-	rescan    sysfs.Rescan
-	broken    bool
-	journal   journal.Journal
+	sys, proc    *sysfs.Root
+	now          func() time.Time
+	boot         string
+	dies         []*die
+	meters       []*meter
+	numbers      map[string]int                             // by the address of the die that counts
+	pairs        map[string]string                          // address of a die to that of the one which counts for it
+	renders      map[string][]uint64                        // address to minors of render nodes, of every device ever seen
+	accelerators map[string]int                             // by the address of the die that counts: N of the other source's gpuN
+	places       atomic.Pointer[map[string]collector.Place] // what Locate looks into
+	rescan       sysfs.Rescan
+	broken       bool
+	journal      journal.Journal
 }
 
 // New makes the source. sys and proc are the roots of sysfs and procfs.
 func New(sys, proc *sysfs.Root, now func() time.Time) *Source {
-	return &Source{sys: sys, proc: proc, now: now, numbers: map[string]int{}, pairs: map[string]string{}}
+	return &Source{
+		sys: sys, proc: proc, now: now, numbers: map[string]int{}, pairs: map[string]string{},
+		renders: map[string][]uint64{}, accelerators: map[string]int{},
+	}
 }
 
 // Name is "amdgpu".
@@ -135,6 +145,7 @@ func (s *Source) scan() error {
 		s.pairs[second.address] = first.address
 	}
 	s.assemble()
+	s.settle()
 	return nil
 }
 
@@ -207,7 +218,11 @@ func (s *Source) Probe(context.Context) []collector.Missing {
 		return []collector.Missing{{Meter: s.Name(), Why: err.Error()}}
 	}
 	if len(s.dies) == 0 {
-		return []collector.Missing{{Meter: s.Name(), Why: "no device of vendor " + vendor + " under " + s.sys.Full(class) + ": no AMD GPU, or its driver is not loaded", Mend: "modprobe amdgpu"}}
+		m := collector.Missing{Meter: s.Name(), Why: "no device of vendor " + vendor + " under " + s.sys.Full(class) + ", and no AMD GPU on the PCI bus"}
+		if at := undriven(s.sys); at != "" {
+			m.Why, m.Mend = "there is an AMD GPU at "+at+", and no device of vendor "+vendor+" under "+s.sys.Full(class)+": its driver is not loaded", "modprobe amdgpu"
+		}
+		return []collector.Missing{m}
 	}
 	var out []collector.Missing
 	for _, m := range s.meters {

@@ -286,9 +286,21 @@ func TestNoGPU(t *testing.T) {
 	if _, err := n.read(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
-	if got := n.src.Probe(context.Background()); len(got) != 1 || !strings.Contains(got[0].Mend, "modprobe amdgpu") {
-		t.Errorf("Probe says %+v", got)
+	want := func(what, why, mend string) {
+		t.Helper()
+		if got := n.src.Probe(context.Background()); len(got) != 1 || got[0].Mend != mend || !strings.Contains(got[0].Why, why) {
+			t.Errorf("%s: Probe says %+v", what, got)
+		}
 	}
+	want("no device", "no AMD GPU on the PCI bus", "")
+	n.Set("sys/bus/pci/devices/0000:00:18.3/vendor", "0x1002\n") // a bridge
+	n.Set("sys/bus/pci/devices/0000:00:18.3/class", "0x060400\n")
+	n.Set("sys/bus/pci/devices/0000:c4:00.0/vendor", "0x1a03\n") // the board's own display
+	n.Set("sys/bus/pci/devices/0000:c4:00.0/class", "0x030000\n")
+	want("no GPU", "no AMD GPU on the PCI bus", "")
+	n.Set("sys/bus/pci/devices/0000:c1:00.0/vendor", "0x1002\n")
+	n.Set("sys/bus/pci/devices/0000:c1:00.0/class", "0x038000\n")
+	want("no driver", "at 0000:c1:00.0", "modprobe amdgpu")
 	n = open(t)
 	n.Remove(dev("d1", "gpu_metrics"))
 	if got := n.src.Probe(context.Background()); len(got) != 2 || got[0].Meter != "gpu3" || !strings.Contains(got[0].Mend, "newer amdgpu") || got[1].Meter != "0000:d9:00.0" {

@@ -65,10 +65,8 @@ func widestLinks(sys *sysfs.Root) map[string]string {
 	}
 	address := map[string]string{} // by node number
 	for _, n := range names {
-		p := properties(sys, nodes+"/"+n+"/properties")
-		if loc, ok := sysfs.ParseUint([]byte(p["location_id"])); ok && loc > 0 {
-			domain, _ := sysfs.ParseUint([]byte(p["domain"]))
-			address[n] = fmt.Sprintf("%04x:%02x:%02x.%x", domain, loc>>8&0xff, loc>>3&0x1f, loc&7)
+		if a := addressOf(properties(sys, nodes+"/"+n+"/properties")); a != "" {
+			address[n] = a
 		}
 	}
 	out := map[string]string{}
@@ -97,6 +95,16 @@ func widestLinks(sys *sysfs.Root) map[string]string {
 	return out
 }
 
+// addressOf is the PCI address in the properties of a node, "" for a processor.
+func addressOf(p map[string]string) string {
+	loc, ok := sysfs.ParseUint([]byte(p["location_id"]))
+	if !ok || loc == 0 {
+		return ""
+	}
+	domain, _ := sysfs.ParseUint([]byte(p["domain"]))
+	return fmt.Sprintf("%04x:%02x:%02x.%x", domain, loc>>8&0xff, loc>>3&0x1f, loc&7)
+}
+
 // properties are lines of a name and a value.
 func properties(sys *sysfs.Root, name string) map[string]string {
 	f := sys.Sized(name, 4096)
@@ -112,4 +120,21 @@ func properties(sys *sysfs.Root, name string) map[string]string {
 		}
 	}
 	return out
+}
+
+// undriven gives the PCI address of a GPU of AMD, "" if there is none: a display
+// controller (class 03) or a processing accelerator (class 12).
+func undriven(sys *sysfs.Root) string {
+	const bus = "bus/pci/devices"
+	addresses, _ := sys.Entries(bus)
+	for _, a := range addresses {
+		if id, err := sys.Text(bus + "/" + a + "/vendor"); err != nil || id != vendor {
+			continue
+		}
+		kind, err := sys.Text(bus + "/" + a + "/class")
+		if err == nil && (strings.HasPrefix(kind, "0x03") || strings.HasPrefix(kind, "0x12")) {
+			return a
+		}
+	}
+	return ""
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/wattledger/wattledger/collector"
@@ -112,6 +113,10 @@ func (s *Source) Read(ctx context.Context) ([]collector.Reading, error) {
 	return out, errors.Join(errs...)
 }
 
+// graceCore is in MIDR_EL1 of Grace's cores: architecture and part of Neoverse V2
+// (Arm Neoverse V2 Technical Reference Manual), whatever the revision.
+const graceCore = "fd4f"
+
 // Probe says which power meters a Grace node would have and this one has not.
 func (s *Source) Probe(context.Context) []collector.Missing {
 	const load = "modprobe acpi_power_meter force_cap_on=y && echo 'options acpi_power_meter force_cap_on=y' > /etc/modprobe.d/wattledger.conf"
@@ -120,10 +125,13 @@ func (s *Source) Probe(context.Context) []collector.Missing {
 		return []collector.Missing{{Meter: s.Name(), Why: err.Error()}}
 	}
 	if len(s.sensors) == 0 {
-		return []collector.Missing{{
-			Meter: s.Name(), Mend: load,
-			Why: "no power meter with a name of a Grace socket under " + s.sys.Full(class) + ": not a Grace node, the kernel is without CONFIG_SENSORS_ACPI_POWER, or its module is not loaded",
-		}}
+		m := collector.Missing{Meter: s.Name(), Why: "no power meter with a name of a Grace socket under " + s.sys.Full(class)}
+		if midr, err := s.sys.Text("devices/system/cpu/cpu0/regs/identification/midr_el1"); err == nil && strings.Contains(midr, graceCore) {
+			m.Why, m.Mend = m.Why+": the kernel is without CONFIG_SENSORS_ACPI_POWER, or its module is not loaded", load
+		} else {
+			m.Why += ", and this is no Grace node"
+		}
+		return []collector.Missing{m}
 	}
 	var out []collector.Missing
 	for _, m := range s.sensors {

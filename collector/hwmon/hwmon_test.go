@@ -262,8 +262,12 @@ func TestSensorsComeAndGo(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	n = with(t, sysfstest.Parse(t, "-- sys/class/hwmon/ --\n-- proc/ --\n"))
+	if got := n.src.Probe(context.Background()); len(got) != 1 || got[0].Mend != "" || !strings.Contains(got[0].Why, "no Grace node") {
+		t.Errorf("elsewhere: Probe says %+v", got)
+	}
+	n.Set("sys/devices/system/cpu/cpu0/regs/identification/midr_el1", "0x00000000410fd4f0\n")
 	if got := n.src.Probe(context.Background()); len(got) != 1 || !strings.Contains(got[0].Mend, "force_cap_on") {
-		t.Errorf("Probe says %+v", got)
+		t.Errorf("on Grace: Probe says %+v", got)
 	}
 	if _, err := n.read(); err == nil {
 		t.Error("no sensor, no error")

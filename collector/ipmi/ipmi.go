@@ -24,6 +24,7 @@ import (
 
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/energy"
+	"github.com/wattledger/wattledger/internal/poll"
 )
 
 // Bounds and defaults of Options.
@@ -88,7 +89,7 @@ type Source struct {
 	o     Options
 	scope collector.Scope
 	dial  func(context.Context) (Controller, error)
-	poll  poller
+	poll  poll.Poller
 
 	busy chan struct{} // holds one while the controller is talked to: one client
 	conn Controller    // nil: to be opened
@@ -115,7 +116,7 @@ func New(o Options) (*Source, error) {
 	if o.Booked {
 		s.scope.Name, s.scope.Rest = bookedMeter, energy.Other
 	}
-	s.poll = poller{now: o.Now, every: o.Every, most: o.Timeout + farewell, read: s.ask}
+	s.poll = poll.Poller{Now: o.Now, Every: o.Every, Most: o.Timeout + farewell, Read: s.ask}
 	return s, nil
 }
 
@@ -154,7 +155,7 @@ func (s *Source) Name() string { return "ipmi" }
 // Read gives the power if a poll has ended since the last call, and nothing
 // between polls. It returns when ctx ends, whatever the controller does.
 func (s *Source) Read(ctx context.Context) ([]collector.Reading, error) {
-	readings, err := s.poll.poll(ctx)
+	readings, err := s.poll.Poll(ctx)
 	if err != nil {
 		err = &collector.DeviceError{Device: s.scope.Name, Err: err}
 	}
@@ -163,7 +164,7 @@ func (s *Source) Read(ctx context.Context) ([]collector.Reading, error) {
 
 // Close ends the session with the controller. The source gives nothing after.
 func (s *Source) Close() error {
-	s.poll.close(farewell)
+	s.poll.Close(farewell)
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
 	if err := s.lock(ctx); err != nil {

@@ -148,6 +148,8 @@ func (s *Source) Probe(ctx context.Context) []collector.Missing {
 		m := collector.Missing{Meter: "rapl", Why: "no powercap zone named package-N under " + s.sys.Full(class) + ": the module is not loaded, or this processor has no RAPL (virtual machines have none)", Mend: load}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			m.Why, m.Mend = err.Error(), ""
+		} else if s.sys.Has("devices/system/cpu/cpu0/regs/identification/midr_el1") {
+			m.Why, m.Mend = "this is an ARM processor, which has no RAPL", ""
 		}
 		return []collector.Missing{m}
 	}

@@ -333,6 +333,10 @@ func TestProbe(t *testing.T) {
 	if got := n.src.Probe(context.Background()); len(got) != 1 || got[0].Meter != "rapl" || !strings.Contains(got[0].Mend, "modprobe intel_rapl_msr") {
 		t.Errorf("no module: %+v", got)
 	}
+	n.Set("sys/devices/system/cpu/cpu0/regs/identification/midr_el1", "0x00000000410fd4f0\n")
+	if got := n.src.Probe(context.Background()); len(got) != 1 || got[0].Mend != "" || !strings.Contains(got[0].Why, "ARM") {
+		t.Errorf("no module can mend an ARM processor: %+v", got)
+	}
 }
 
 func TestReadEndsWithItsContext(t *testing.T) {

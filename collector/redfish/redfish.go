@@ -27,6 +27,7 @@ import (
 
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/energy"
+	"github.com/wattledger/wattledger/internal/poll"
 )
 
 // Bounds and defaults of Options.
@@ -34,7 +35,7 @@ const (
 	MinEvery       = 5 * time.Second
 	DefaultEvery   = 10 * time.Second
 	DefaultTimeout = 20 * time.Second
-	DefaultMeter   = "node-bmc"
+	DefaultMeter   = "node-redfish"
 	bookedMeter    = "node"
 	farewell       = 2 * time.Second
 	exploreFor     = 2 * time.Minute // finding resources may take that long
@@ -81,7 +82,7 @@ type Options struct {
 // Source reads one controller.
 type Source struct {
 	o    Options
-	poll poller
+	poll poll.Poller
 
 	busy     chan struct{} // holds one while the controller is talked to
 	link     *link         // nil: to be opened
@@ -108,7 +109,7 @@ func New(o Options) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{o: o, busy: make(chan struct{}, 1), state: map[string]*health{}}
-	s.poll = poller{now: o.Now, every: o.Every, most: exploreFor + o.Timeout, read: s.ask}
+	s.poll = poll.Poller{Now: o.Now, Every: o.Every, Most: exploreFor + o.Timeout, Read: s.ask}
 	return s, nil
 }
 
@@ -118,8 +119,8 @@ func (s *Source) Name() string { return "redfish" }
 // Read gives the readings of the poll that has ended since the last call, and
 // nothing between polls. It returns when ctx ends, whatever the controller does.
 func (s *Source) Read(ctx context.Context) ([]collector.Reading, error) {
-	readings, err := s.poll.poll(ctx)
-	if errors.Is(err, errHeld) {
+	readings, err := s.poll.Poll(ctx)
+	if errors.Is(err, poll.ErrHeld) {
 		err = &collector.DeviceError{Device: s.Name(), Err: err}
 	}
 	return readings, err
@@ -127,7 +128,7 @@ func (s *Source) Read(ctx context.Context) ([]collector.Reading, error) {
 
 // Close logs out. The source gives nothing after.
 func (s *Source) Close() error {
-	s.poll.close(farewell)
+	s.poll.Close(farewell)
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
 	if err := s.lock(ctx); err != nil {
@@ -204,7 +205,7 @@ func (s *Source) ready(ctx context.Context) ([]problem, error) {
 	s.meters, s.explored, s.again = append([]meter{}, meters...), now, exploreEvery
 	s.forget(e.problems)
 	if len(e.problems) > 0 {
-		s.again = slowest
+		s.again = poll.Slowest
 	}
 	return e.problems, nil
 }
@@ -236,7 +237,7 @@ func (s *Source) readAll(ctx context.Context) ([]collector.Reading, error) {
 		}
 	}
 	if lookAgain { // not more often: it takes many requests
-		s.again = slowest
+		s.again = poll.Slowest
 	}
 	return readings, errors.Join(errs...)
 }

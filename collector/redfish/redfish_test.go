@@ -48,15 +48,15 @@ func TestMachines(t *testing.T) {
 		}
 		return s
 	}
-	f("generic", map[string]energy.Microwatts{"node-bmc": watts(412)}, 1)
-	f("supplies", map[string]energy.Microwatts{"node-bmc": watts(599.75)}, 2)
+	f("generic", map[string]energy.Microwatts{"node-redfish": watts(412)}, 1)
+	f("supplies", map[string]energy.Microwatts{"node-redfish": watts(599.75)}, 2)
 	f("hgx-h100", map[string]energy.Microwatts{
-		"node-bmc": watts(7450), "gpu1-redfish": watts(601.125), "gpu2-redfish": watts(602.125), "gpu3-redfish": watts(603.125),
+		"node-redfish": watts(7450), "gpu1-redfish": watts(601.125), "gpu2-redfish": watts(602.125), "gpu3-redfish": watts(603.125),
 		"gpu4-redfish": watts(604.125), "gpu5-redfish": watts(605.125), "gpu6-redfish": watts(606.125), "gpu7-redfish": watts(607.125),
 		"gpu8-redfish": watts(608.125),
 	}, 9)
 	f("gb200", map[string]energy.Microwatts{
-		"node-bmc": watts(5230.5), "gpu0-redfish": watts(980), "gpu1-redfish": watts(981), "gpu2-redfish": watts(982),
+		"node-redfish": watts(5230.5), "gpu0-redfish": watts(980), "gpu1-redfish": watts(981), "gpu2-redfish": watts(982),
 		"gpu3-redfish": watts(983), "module0-redfish": watts(2300), "module1-redfish": watts(2301),
 	}, 7)
 }
@@ -317,7 +317,7 @@ func TestSuppliesAreAllOrNothing(t *testing.T) {
 		t.Errorf("readings %v, errors %q; half of a node is no node", r, d)
 	}
 	b.edit(at, `null`, `0`) // a supply in standby takes nothing
-	if r := s.well()["node-bmc"]; r.Power != watts(301.5) {
+	if r := s.well()["node-redfish"]; r.Power != watts(301.5) {
 		t.Errorf("power = %v; want 301.5 W", r.Power)
 	}
 }

@@ -120,7 +120,7 @@ func TestNoGuess(t *testing.T) {
 			t.Errorf("%s: readings %v, errors %q; want none and %q", name, r, d, text)
 		}
 		e := s.Events()
-		if len(e) != 1 || e[0].Kind != "scope_unknown" || e[0].Meter != "node-bmc" {
+		if len(e) != 1 || e[0].Kind != "scope_unknown" || e[0].Meter != "node-redfish" {
 			t.Errorf("%s: events = %+v; want scope_unknown of node-bmc", name, e)
 		}
 		if r := b.site(mended).well(); len(r) != 1 {

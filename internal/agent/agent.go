@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/wattledger/wattledger/collector"
+	"github.com/wattledger/wattledger/internal/energy"
 	"github.com/wattledger/wattledger/internal/failpoint"
 	"github.com/wattledger/wattledger/internal/job"
 	"github.com/wattledger/wattledger/internal/sample"
@@ -32,10 +34,15 @@ type Options struct {
 	Every    time.Duration // between ticks; 1 s
 	Sources  []collector.Source
 	Spool    *spool.Spool
-	Now      func() time.Time
+	// SpoolBytes is how much the spool may hold, for its fill level; 0: not told.
+	SpoolBytes int64
+	Now        func() time.Time
 	// Offset is how far the aggregator's clock is ahead of ours; nil or false
 	// where it is not known.
 	Offset func() (time.Duration, bool)
+	// Seen is shown every round of readings, from the loop, and must not keep its
+	// slices; nil: nobody looks.
+	Seen func(readings []collector.Reading, odometer func(meter string) (energy.Microjoules, bool), jobs func() []job.Allocation)
 	// Owner gives the job that a process is in, by its cgroup; nil: not known.
 	Owner func(pid int) (id string, ok bool)
 	// Fatal tells of an error of a source that only a new process mends; nil: none.
@@ -73,6 +80,7 @@ type Agent struct {
 	said     map[string]map[string]string // by source: what it lacked last
 	fatal    error
 	measured time.Time // when the use of shared GPUs was last asked for
+	selfTold time.Time // when it last told of itself
 	early    bool      // jobs were told of before the first readings
 }
 
@@ -149,7 +157,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer alarm.Stop()
 	a.round()
 	for {
-		alarm.Reset(a.untilAlarm())
+		if d := a.untilAlarm(); d < time.Hour {
+			alarm.Reset(d)
+		} else {
+			alarm.Stop() // one that is put off instead still wakes the process once
+		}
 		select {
 		case <-ctx.Done():
 			a.stop()
@@ -163,10 +175,25 @@ func (a *Agent) Run(ctx context.Context) error {
 			f()
 		case <-alarm.C:
 		}
+		a.gather()
 		a.settle()
 		if a.fatal != nil {
 			a.stop()
 			return a.fatal
+		}
+	}
+}
+
+// gather takes the results of the sources that answer at once: no timer is set for
+// them, which would wake the process once more, long after.
+func (a *Agent) gather() {
+	for a.waitFor > 0 {
+		runtime.Gosched()
+		select {
+		case r := <-a.results:
+			a.result(r)
+		default:
+			return
 		}
 	}
 }
@@ -197,6 +224,7 @@ func (a *Agent) tick() {
 	now := a.opt.Now()
 	a.opt.Metrics.tick(now, a.opt.Every)
 	a.measure(now)
+	a.tellOfItself(now)
 	a.round()
 }
 
@@ -239,21 +267,22 @@ func (a *Agent) result(r sample.Result) {
 }
 
 // complain says what a source lacks when that changes, not each second. A source
-// that has nothing to read says so once.
+// that has nothing to read says so once, and no meter is missing for it: most
+// nodes have not the hardware of every source.
 func (a *Agent) complain(source string, errs []error) {
 	said := make(map[string]string, len(errs))
 	for _, err := range errs {
 		text, meter := err.Error(), ""
-		key := "source"
+		key, kind := "source", "no_source"
 		if de, ok := errors.AsType[*collector.DeviceError](err); ok {
-			meter, key = de.Device, text
+			meter, key, kind = de.Device, text, "no_reading"
 		}
 		said[key] = text
 		if _, known := a.said[source][key]; known {
 			continue
 		}
 		a.opt.Log.Warn("no reading", zap.String("source", source), zap.String("meter", meter), zap.Error(err))
-		a.pipe.Tell(collector.Event{At: a.now(), Kind: "no_reading", Meter: meter, Detail: text})
+		a.pipe.Tell(collector.Event{At: a.now(), Kind: kind, Meter: meter, Detail: text})
 	}
 	for key, text := range a.said[source] {
 		if _, still := said[key]; !still {
@@ -275,22 +304,6 @@ func (a *Agent) sourceEvents(name string) {
 			a.pipe.Tell(e)
 		}
 	}
-}
-
-// deviceErrors flattens joined errors.
-func deviceErrors(err error) []error {
-	if err == nil {
-		return nil
-	}
-	var many interface{ Unwrap() []error }
-	if errors.As(err, &many) {
-		var out []error
-		for _, e := range many.Unwrap() {
-			out = append(out, deviceErrors(e)...)
-		}
-		return out
-	}
-	return []error{err}
 }
 
 // settle ends a round that is complete or too late, and answers who waited.
@@ -334,6 +347,9 @@ func (a *Agent) observe() {
 	batch := a.batch
 	a.batch = nil
 	a.book(a.pipe.Observe(a.now(), batch))
+	if a.opt.Seen != nil {
+		a.opt.Seen(batch, a.pipe.Odometer, a.state.Jobs.Open)
+	}
 	if a.pipe.Tree() == nil || len(a.pipe.Tree().Nodes) == 0 {
 		return
 	}

@@ -22,7 +22,7 @@ import (
 func (a *Agent) Handle(ctx context.Context, r job.Edge) job.Answer {
 	answer := make(chan job.Answer, 1)
 	if !a.do(func() { a.edge(r, answer) }) {
-		return job.Answer{Message: "the agent is stopping: nothing was kept, tell it again when it is back"}
+		return job.Answer{Again: true, Message: "the agent is stopping: nothing was kept, tell it again when it is back"}
 	}
 	select {
 	case ans := <-answer:
@@ -95,6 +95,9 @@ func (a *Agent) keep(r job.Edge) (told string, err error) {
 		a.pipe.Note(stamp, refusalKind(err), err.Error())
 		a.opt.Log.Warn("a job edge was refused", zap.String("op", r.Op), zap.String("witness", r.Witness), zap.Error(err))
 		return "", err
+	}
+	if r.Note != "" {
+		a.pipe.Note(stamp, "job_note", r.Note)
 	}
 	if told != "" {
 		a.pipe.Note(stamp, "unknown_gpu", told)
@@ -189,21 +192,11 @@ func (a *Agent) locate(ref string) (collector.Place, bool) {
 			}
 		}
 	}
-	if n, ok := strings.CutPrefix(ref, "index:"); ok { // sources that know no other order
-		return a.locate("gpu" + n)
-	}
-	if n, ok := strings.CutPrefix(ref, "minor:"); ok && !a.locators() {
-		return a.locate("gpu" + n)
-	}
 	return collector.Place{}, false
 }
 
 func isReference(ref string) bool {
 	return strings.Contains(ref, ":") || strings.HasPrefix(ref, "GPU-") || strings.HasPrefix(ref, "MIG-")
-}
-
-func (a *Agent) locators() bool {
-	return slices.ContainsFunc(a.opt.Sources, func(s collector.Source) bool { _, ok := s.(collector.Locator); return ok })
 }
 
 // gpus are the GPUs of the node as jobs name them.

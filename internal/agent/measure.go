@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"time"
 
 	"github.com/wattledger/wattledger/collector"
@@ -52,4 +53,37 @@ func (a *Agent) usesOf(list []collector.Process) []attribution.Use {
 		uses[i].Part = min(uses[i].Part+p.Use, 1_000_000)
 	}
 	return uses
+}
+
+// tellOfItself adds what an operator must know of each agent to the telemetry,
+// once a window.
+func (a *Agent) tellOfItself(now time.Time) {
+	if now.Sub(a.selfTold) < a.opt.Pipeline.Window {
+		return
+	}
+	a.selfTold = now
+	if a.opt.SpoolBytes > 0 {
+		a.pipe.Gauge("spool_used_ratio", float64(a.opt.Spool.Bytes())/float64(a.opt.SpoolBytes))
+	}
+	if a.opt.Offset != nil {
+		if off, ok := a.opt.Offset(); ok {
+			a.pipe.Gauge("clock_offset_seconds", off.Seconds())
+		}
+	}
+}
+
+// deviceErrors flattens joined errors.
+func deviceErrors(err error) []error {
+	if err == nil {
+		return nil
+	}
+	var many interface{ Unwrap() []error }
+	if errors.As(err, &many) {
+		var out []error
+		for _, e := range many.Unwrap() {
+			out = append(out, deviceErrors(e)...)
+		}
+		return out
+	}
+	return []error{err}
 }

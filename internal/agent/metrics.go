@@ -18,12 +18,15 @@ type Metrics struct {
 	readSeconds *prometheus.CounterVec
 	reads       *prometheus.CounterVec
 	readErrors  *prometheus.CounterVec
+	bySource    map[string]sourceCounters // looked up once, not each second
 	edges       *prometheus.CounterVec
 	lastTick    prometheus.Gauge
 	lateness    prometheus.Histogram
 
 	realignedWindows prometheus.Counter
 }
+
+type sourceCounters struct{ seconds, reads, errors prometheus.Counter }
 
 // NewMetrics registers them; a nil registerer means they go nowhere.
 func NewMetrics(r prometheus.Registerer, sources []string) *Metrics {
@@ -34,6 +37,7 @@ func NewMetrics(r prometheus.Registerer, sources []string) *Metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	m := &Metrics{
+		bySource:    map[string]sourceCounters{},
 		Windows:     counter("wattledger_agent_windows_total", "Windows made durable in the spool."),
 		Unbalanced:  counter("wattledger_agent_windows_unbalanced_total", "Windows whose two sides differ: a bug, each is quarantined."),
 		SpoolErrors: counter("wattledger_agent_spool_errors_total", "Failed attempts to write windows to the spool; they wait in memory."),
@@ -52,9 +56,7 @@ func NewMetrics(r prometheus.Registerer, sources []string) *Metrics {
 	}
 	for _, s := range sources {
 		m.Stuck.WithLabelValues(s)
-		m.readSeconds.WithLabelValues(s)
-		m.reads.WithLabelValues(s)
-		m.readErrors.WithLabelValues(s)
+		m.bySource[s] = sourceCounters{m.readSeconds.WithLabelValues(s), m.reads.WithLabelValues(s), m.readErrors.WithLabelValues(s)}
 	}
 	for _, op := range []string{"begin", "end"} {
 		for _, result := range []string{"kept", "refused"} {
@@ -73,10 +75,15 @@ func (m *Metrics) tick(now time.Time, every time.Duration) {
 }
 
 func (m *Metrics) read(r sample.Result) {
-	m.reads.WithLabelValues(r.Source).Inc()
-	m.readSeconds.WithLabelValues(r.Source).Add(r.Took.Seconds())
+	c, ok := m.bySource[r.Source]
+	if !ok {
+		c = sourceCounters{m.readSeconds.WithLabelValues(r.Source), m.reads.WithLabelValues(r.Source), m.readErrors.WithLabelValues(r.Source)}
+		m.bySource[r.Source] = c
+	}
+	c.reads.Inc()
+	c.seconds.Add(r.Took.Seconds())
 	if r.Err != nil {
-		m.readErrors.WithLabelValues(r.Source).Inc()
+		c.errors.Inc()
 	}
 }
 

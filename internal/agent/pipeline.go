@@ -49,6 +49,8 @@ type PipelineOptions struct {
 	Utilisation bool
 	// PowerEpoch is the epoch of integrated meters: the name of the state.
 	PowerEpoch string
+	// Told hears every event as it happens; nil: nobody does.
+	Told func(collector.Event)
 	// Demoted meters are witnesses from the start.
 	Demoted []string
 }
@@ -427,6 +429,16 @@ func (p *Pipeline) Ends() (starts map[string]sample.Start, lastMS int64) {
 	return starts, p.start
 }
 
+// Odometer is where a booked meter stands; false before its first reading.
+func (p *Pipeline) Odometer(name string) (energy.Microjoules, bool) {
+	t := p.spare[name]
+	if t == nil {
+		return 0, false
+	}
+	last, ok := t.Last()
+	return last.UJ, ok
+}
+
 // Demoted names the parents that became witnesses.
 func (p *Pipeline) Demoted() []string {
 	return slices.Sorted(maps.Keys(p.demoted))
@@ -436,6 +448,9 @@ func (p *Pipeline) Demoted() []string {
 func (p *Pipeline) Tree() *meter.Tree { return p.tree }
 
 func (p *Pipeline) event(atMS int64, kind, meterName, detail string) {
+	if p.opt.Told != nil {
+		p.opt.Told(collector.Event{At: time.UnixMilli(atMS), Kind: kind, Meter: meterName, Detail: detail})
+	}
 	const most = 100 // a window; the rest is counted in one
 	switch {
 	case len(p.events) < most:

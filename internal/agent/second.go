@@ -19,7 +19,11 @@ func (p *Pipeline) crossCheck(r collector.Reading, t *sample.Track) {
 		p.cross[r.Scope.Name] = c
 	}
 	if odd := c.Add(r, t.Epoch(), last.UJ); odd != nil {
-		p.event(odd.AtNS/1e6, "counter_power", odd.Meter, odd.Detail)
+		kind := "counter_power"
+		if odd.Over {
+			kind = "counter_power_over"
+		}
+		p.event(odd.AtNS/1e6, kind, odd.Meter, odd.Detail)
 	}
 }
 

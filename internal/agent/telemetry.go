@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/energy"
@@ -16,6 +17,11 @@ type gaugeKey struct{ meter, name string }
 type gauge struct {
 	sum, max, last float64
 	n              int
+}
+
+// Gauge notes a value of the agent itself, shown as one of the node's.
+func (p *Pipeline) Gauge(name string, v float64) {
+	p.gauge(collector.Reading{Gauges: []collector.Gauge{{Name: name, Value: v}}})
 }
 
 func (p *Pipeline) gauge(r collector.Reading) {
@@ -49,11 +55,21 @@ func (p *Pipeline) telemetry(w *window.Window) {
 	for _, k := range keys {
 		g := p.gauges[k]
 		w.Telemetry = append(w.Telemetry, window.Series{
-			Meter: p.tree.Find(k.meter), Name: k.name, StartMS: w.StartMS, StepMS: w.EndMS - w.StartMS,
+			Meter: p.meterOf(k.meter), Name: k.name, StartMS: w.StartMS, StepMS: w.EndMS - w.StartMS,
 			Milli: []int64{milli(g.sum / float64(g.n))}, Max: milli(g.max), Last: milli(g.last),
 		})
 	}
 	clear(p.gauges)
+}
+
+// meterOf gives the booked meter that a gauge is about: its own, or that of the
+// scope a witness looks at (gpu0 for gpu0-amdgpu); -1 is the node.
+func (p *Pipeline) meterOf(name string) int {
+	if i := p.tree.Find(name); i >= 0 {
+		return i
+	}
+	scope, _, _ := strings.Cut(name, "-")
+	return p.tree.Find(scope)
 }
 
 func (p *Pipeline) power(w *window.Window) {
@@ -77,4 +93,4 @@ func (p *Pipeline) power(w *window.Window) {
 	}
 }
 
-func milli(v float64) int64 { return int64(math.Round(min(max(v*1000, -1e15), 1e15))) }
+func milli(v float64) int64 { return int64(math.Round(min(max(v*1000, -9e18), 9e18))) }

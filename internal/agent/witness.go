@@ -87,14 +87,17 @@ func (p *Pipeline) compare(r collector.Reading, w *witness, seen, booked energy.
 		return
 	}
 	w.differ = differ
-	words := "the witness and the books agree again"
+	kind, words := "witness_over", "the witness and the books agree again"
+	if differ {
+		kind = "witness"
+	}
 	switch {
 	case differ && w.whole:
 		words = "the witness and the books of its scope disagree: one of the meters is wrong"
 	case differ:
 		words = "the witness of the whole node saw less than the meters inside it: one of them is wrong"
 	}
-	p.event(r.At.UnixMilli(), "witness", r.Scope.Name,
+	p.event(r.At.UnixMilli(), kind, r.Scope.Name,
 		fmt.Sprintf("%s (%.0f J seen, %.0f J booked, in a minute)", words, float64(seen.Joules()), float64(booked.Joules())))
 }
 

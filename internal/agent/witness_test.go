@@ -81,8 +81,8 @@ func TestWitnesses(t *testing.T) {
 			c.b.part, c.b.plus = 1, 0
 			run(200)
 			n.flush()
-			if got := n.events("witness"); got != 2*c.want {
-				t.Errorf("%d events after they agree again, want %d", got, 2*c.want)
+			if got := n.events("witness_over"); got != c.want {
+				t.Errorf("%d events after they agree again, want %d", got, c.want)
 			}
 		})
 	}

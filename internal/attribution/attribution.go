@@ -115,6 +115,8 @@ type attributor struct {
 	sums   map[key]window.Posting
 	order  []int // allocations in the fixed order of ties
 	absent [energy.NumClasses]int64
+	claims map[string]uint64 // of each GPU, at the instant claimed
+	at     int64
 }
 
 // leaf posts a device in full.
@@ -198,16 +200,21 @@ func (a *attributor) parts(i int, class energy.Class, device string) []part {
 	}
 	var weights []uint64
 	var holders []int
-	for n, p := range a.in.Pieces[i] {
-		if n == 0 || p.Hold != a.in.Pieces[i][n-1].Hold {
+	pieces := a.in.Pieces[i]
+	for n := 0; n < len(pieces); {
+		p, ms := pieces[n], pieces[n].ToMS-pieces[n].FromMS
+		if n == 0 || p.Hold != pieces[n-1].Hold {
 			holders, weights = a.holders(p.Hold, class, device, holders[:0], weights[:0])
+		}
+		for n++; n < len(pieces) && alike(&p, &pieces[n]); n++ { // a second after the other, in which nothing changed
+			p.UJ, ms = p.UJ+pieces[n].UJ, ms+pieces[n].ToMS-pieces[n].FromMS
 		}
 		if p.Missing {
 			continue
 		}
 		p.Unsure = p.Unsure || a.unplaced(p.Hold, class)
 		ujs := a.split(p, holders, weights)
-		mss, _ := energy.Split(nil, energy.Millijoules(p.ToMS-p.FromMS), weights)
+		mss, _ := energy.Split(nil, energy.Millijoules(ms), weights)
 		for k, h := range holders {
 			if weights[k] > 0 {
 				add(ownerOf(h, p), uint64(ujs[k]), int64(mss[k]))
@@ -220,6 +227,12 @@ func (a *attributor) parts(i int, class energy.Class, device string) []part {
 		out = append(out, sums[o])
 	}
 	return append(out, part{owner: owner{alloc: -1, use: energy.Unknown, grade: energy.Bridged}})
+}
+
+// alike tells whether a piece is split as the one before it.
+func alike(a, b *Piece) bool {
+	return a.Hold == b.Hold && a.Missing == b.Missing && a.Unsure == b.Unsure && a.Grade == b.Grade && a.Activity == b.Activity &&
+		len(a.Uses) == 0 && len(b.Uses) == 0
 }
 
 // split gives each holder its part of a piece's energy: by weight, or, where it
@@ -287,7 +300,7 @@ func (a *attributor) holders(at int64, class energy.Class, device string, who []
 		if at < al.From || (al.To != 0 && at >= al.To) {
 			continue
 		}
-		w := a.weight(al, class, device)
+		w := a.weight(al, class, device, at)
 		if w == 0 {
 			continue
 		}
@@ -301,7 +314,7 @@ func (a *attributor) holders(at int64, class energy.Class, device string, who []
 }
 
 // weight is the part of a device, or of a shared class, that a job holds.
-func (a *attributor) weight(al *job.Allocation, class energy.Class, device string) uint64 {
+func (a *attributor) weight(al *job.Allocation, class energy.Class, device string, at int64) uint64 {
 	if al.WholeNode() {
 		return job.Whole
 	}
@@ -315,8 +328,9 @@ func (a *attributor) weight(al *job.Allocation, class energy.Class, device strin
 		return min(uint64(al.CPUs)*job.Whole/uint64(a.in.CPUs), job.Whole)
 	}
 	var held, gpus uint64
-	for _, g := range al.GPUs {
-		held += uint64(g.Weight)
+	claims := a.claimed(at)
+	for _, g := range al.GPUs { // a GPU that is claimed more than once is shared
+		held += uint64(g.Weight) * job.Whole / max(claims[g.Device], job.Whole)
 	}
 	for i := range a.in.Tree.Nodes {
 		if a.gpuOf(i) != "" {
@@ -324,6 +338,24 @@ func (a *attributor) weight(al *job.Allocation, class energy.Class, device strin
 		}
 	}
 	return min(held/max(gpus, 1), job.Whole)
+}
+
+// claimed sums the claims on each GPU at an instant.
+func (a *attributor) claimed(at int64) map[string]uint64 {
+	if a.claims != nil && a.at == at {
+		return a.claims
+	}
+	a.at, a.claims = at, map[string]uint64{}
+	for i := range a.in.Allocations {
+		al := &a.in.Allocations[i]
+		if at < al.From || (al.To != 0 && at >= al.To) {
+			continue
+		}
+		for _, g := range al.GPUs {
+			a.claims[g.Device] += uint64(g.Weight)
+		}
+	}
+	return a.claims
 }
 
 // millionths of the whole; part <= whole.

@@ -277,3 +277,48 @@ func TestUnplacedMakesTheRestUnknown(t *testing.T) {
 			"- gpu unknown": 100_000, "- gpu idle": 100_000, "b gpu busy": 300_000, "a cpu busy": 100_000, "b cpu busy": 100_000, "- cpu idle": 200_000,
 		})
 }
+
+// Ten pods have time slices of one GPU of four: together they hold a quarter.
+func TestClaimsBeyondTheDeviceHoldNoMoreThanIt(t *testing.T) {
+	b := newBench(t, gpu("gpu0"), gpu("gpu1"), gpu("gpu2"), gpu("gpu3"), collector.Scope{Name: "package0", Class: energy.CPU})
+	want := mj{"other cpu busy": 250_000, "other gpu busy": 100_000, "- gpu idle": 200_000, "- cpu idle": 500_000}
+	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"} {
+		b.job(id, 0, 0, 0, window.Share{Device: "gpu0", Weight: whole})
+		want[id+" gpu busy"], want[id+" cpu busy"] = 10_000, 25_000
+	}
+	b.job("other", 0, 0, 0, window.Share{Device: "gpu1", Weight: whole})
+	for _, g := range []string{"gpu0", "gpu1", "gpu2", "gpu3"} {
+		b.burn(g, 0, 10_000, 100e6)
+	}
+	b.burn("package0", 0, 10_000, 1000e6).want("time slices", want)
+}
+
+func BenchmarkJobs500(b *testing.B) {
+	scopes := []collector.Scope{
+		{Name: "package0", Class: energy.CPU}, {Name: "package1", Class: energy.CPU}, {Name: "dram0", Class: energy.Memory}, {Name: "dram1", Class: energy.Memory},
+	}
+	for i := range 8 {
+		scopes = append(scopes, gpu("gpu"+string(rune('0'+i))))
+	}
+	tree, err := meter.New(scopes)
+	if err != nil {
+		b.Fatal(err)
+	}
+	in := attribution.Input{Tree: tree, CPUs: 512, Energy: make([]energy.Millijoules, len(tree.Nodes)), Pieces: make([][]attribution.Piece, len(tree.Nodes))}
+	for n := range 500 {
+		a := job.Allocation{Spec: job.Spec{ID: "job" + string(rune('a'+n%26)) + string(rune('a'+n/26)), CPUs: 1}}
+		if n%10 == 0 {
+			a.GPUs = []window.Share{{Device: "gpu" + string(rune('0'+n/10%8)), Weight: whole / 7}}
+		}
+		in.Allocations = append(in.Allocations, a)
+	}
+	for i := range in.Pieces {
+		for s := range int64(10) {
+			in.Pieces[i] = append(in.Pieces[i], attribution.Piece{FromMS: s * 1000, ToMS: s*1000 + 1000, UJ: 300e6})
+		}
+		in.Energy[i] = 3_000_000
+	}
+	for b.Loop() {
+		attribution.Attribute(in)
+	}
+}

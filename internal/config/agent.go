@@ -23,6 +23,7 @@ type Agent struct {
 	AllowUIDs     []uint32
 	Listen        string // "": no page of metrics
 	MetricsToken  string // "": none is asked for
+	MetricsJobs   bool   // the page says which job holds which device
 	Every         time.Duration
 	Window        time.Duration
 	MaxGap        time.Duration
@@ -37,6 +38,7 @@ type Agent struct {
 	IPMI          IPMI
 	Redfish       Redfish
 	Simulated     Simulated
+	Jobs          Jobs
 	LogLevel      string
 }
 
@@ -46,28 +48,6 @@ type Simulated struct {
 	Seed    uint64
 	GPUs    int
 	Start   time.Time // zero: when the agent starts
-}
-
-// IPMI are the settings of the management controller's own power reading.
-type IPMI struct {
-	Enabled      bool
-	Device       int    // N of /dev/ipmiN
-	Host         string // a controller on the network instead
-	Port         int
-	User         string
-	PasswordFile string
-	Booked       bool // it is the node's meter, not a witness
-}
-
-// Redfish are the settings of the management controller's web service.
-type Redfish struct {
-	Enabled      bool
-	URL          string
-	User         string
-	PasswordFile string
-	CAFile       string
-	Fingerprint  string
-	Booked       bool
 }
 
 // AgentFlags override the file where they are not empty.
@@ -88,6 +68,7 @@ type agentFile struct {
 	AllowUIDs        []string `yaml:"allow_uids"`
 	Listen           string   `yaml:"listen"`
 	MetricsTokenFile string   `yaml:"metrics_token_file"`
+	MetricsJobs      string   `yaml:"metrics_jobs"`
 	Sample           struct {
 		Every string `yaml:"every"`
 	} `yaml:"sample"`
@@ -105,30 +86,14 @@ type agentFile struct {
 		Library string `yaml:"library"`
 	} `yaml:"nvml"`
 	Sources struct {
-		Host   enabled `yaml:"host"`
-		NVML   enabled `yaml:"nvml"`
-		RAPL   enabled `yaml:"rapl"`
-		Cray   enabled `yaml:"cray"`
-		Hwmon  enabled `yaml:"hwmon"`
-		AMDGPU enabled `yaml:"amdgpu"`
-		IPMI   struct {
-			Enabled      string `yaml:"enabled"`
-			Device       string `yaml:"device"`
-			Host         string `yaml:"host"`
-			Port         string `yaml:"port"`
-			User         string `yaml:"user"`
-			PasswordFile string `yaml:"password_file"`
-			Booked       string `yaml:"booked"`
-		} `yaml:"ipmi"`
-		Redfish struct {
-			Enabled      string `yaml:"enabled"`
-			URL          string `yaml:"url"`
-			User         string `yaml:"user"`
-			PasswordFile string `yaml:"password_file"`
-			CAFile       string `yaml:"ca_file"`
-			Fingerprint  string `yaml:"fingerprint"`
-			Booked       string `yaml:"booked"`
-		} `yaml:"redfish"`
+		Host      enabled     `yaml:"host"`
+		NVML      enabled     `yaml:"nvml"`
+		RAPL      enabled     `yaml:"rapl"`
+		Cray      enabled     `yaml:"cray"`
+		Hwmon     enabled     `yaml:"hwmon"`
+		AMDGPU    enabled     `yaml:"amdgpu"`
+		IPMI      ipmiFile    `yaml:"ipmi"`
+		Redfish   redfishFile `yaml:"redfish"`
 		Simulated struct {
 			Enabled string `yaml:"enabled"`
 			Seed    string `yaml:"seed"`
@@ -136,7 +101,8 @@ type agentFile struct {
 			Start   string `yaml:"start"`
 		} `yaml:"simulated"`
 	} `yaml:"sources"`
-	Log struct {
+	Jobs jobsFile `yaml:"jobs"`
+	Log  struct {
 		Level string `yaml:"level"`
 	} `yaml:"log"`
 }
@@ -149,7 +115,7 @@ type enabled struct {
 func agentDefaults() *agentFile {
 	f := &agentFile{
 		StateDir: "/var/lib/wattledger-agent", Socket: "/run/wattledger/agent.sock", SocketGroup: "wattledger",
-		Listen: "127.0.0.1:9441", Window: "10s", MaxGap: "30s", NodeCPUs: "0",
+		Listen: "127.0.0.1:9441", Window: "10s", MaxGap: "30s", NodeCPUs: "0", MetricsJobs: "false",
 	}
 	f.Aggregator.URL = "http://127.0.0.1:9440"
 	f.Sample.Every, f.Spool.MaxBytes = "1s", "32MiB"
@@ -157,10 +123,10 @@ func agentDefaults() *agentFile {
 	for _, e := range []*enabled{&f.Sources.Host, &f.Sources.NVML, &f.Sources.RAPL, &f.Sources.Cray, &f.Sources.Hwmon, &f.Sources.AMDGPU} {
 		e.Enabled = "true"
 	}
-	f.Sources.IPMI.Enabled, f.Sources.IPMI.Booked, f.Sources.IPMI.Device, f.Sources.IPMI.Port = "false", "false", "0", "623"
-	f.Sources.Redfish.Enabled, f.Sources.Redfish.Booked = "false", "false"
+	f.Sources.IPMI, f.Sources.Redfish = ipmiDefaults(), redfishDefaults()
 	s := &f.Sources.Simulated
 	s.Enabled, s.Seed, s.GPUs = "false", "7", "4"
+	f.Jobs = jobsDefaults()
 	f.Log.Level = "info"
 	return f
 }
@@ -192,7 +158,7 @@ func LoadAgent(path string, flags AgentFlags) (*Agent, error) {
 		AggregatorURL: c.url("aggregator.url", f.Aggregator.URL),
 		TokenFile:     f.Aggregator.TokenFile, Token: c.secret("aggregator.token_file", f.Aggregator.TokenFile), CAFile: f.Aggregator.CAFile,
 		StateDir: c.folder("state_dir", f.StateDir), Socket: f.Socket, SocketGroup: f.SocketGroup,
-		Listen: f.Listen, MetricsToken: c.secret("metrics_token_file", f.MetricsTokenFile),
+		Listen: f.Listen, MetricsToken: c.secret("metrics_token_file", f.MetricsTokenFile), MetricsJobs: c.truth("metrics_jobs", f.MetricsJobs),
 		SpoolBytes: c.size("spool.max_bytes", f.Spool.MaxBytes, 8<<10),
 		NodeCPUs:   int(c.integer("node_cpus", f.NodeCPUs, 0, 1<<16)),
 		Sysfs:      c.tree("path.sysfs", f.Path.Sysfs), Procfs: c.tree("path.procfs", f.Path.Procfs),
@@ -203,6 +169,7 @@ func LoadAgent(path string, flags AgentFlags) (*Agent, error) {
 	c.socket(a, f)
 	c.meters(a, f)
 	c.simulated(&a.Simulated, f)
+	a.Jobs = c.jobs(&f.Jobs, f.Path.Sysfs, f.Node)
 	if f.Listen != "" && !c.listen("listen", f.Listen) && f.MetricsTokenFile == "" {
 		c.bad("metrics_token_file", "", "a file with a token: the listener "+f.Listen+" can be reached from elsewhere and needs one")
 	}
@@ -221,24 +188,8 @@ func (c *checker) meters(a *Agent, f *agentFile) {
 	a.Cray = c.truth("sources.cray.enabled", s.Cray.Enabled)
 	a.Hwmon = c.truth("sources.hwmon.enabled", s.Hwmon.Enabled)
 	a.AMDGPU = c.truth("sources.amdgpu.enabled", s.AMDGPU.Enabled)
-	a.IPMI = IPMI{
-		Enabled: c.truth("sources.ipmi.enabled", s.IPMI.Enabled), Booked: c.truth("sources.ipmi.booked", s.IPMI.Booked),
-		Device: int(c.integer("sources.ipmi.device", s.IPMI.Device, 0, 255)), Port: int(c.integer("sources.ipmi.port", s.IPMI.Port, 1, 65535)),
-		Host: s.IPMI.Host, User: s.IPMI.User, PasswordFile: s.IPMI.PasswordFile,
-	}
-	a.Redfish = Redfish{
-		Enabled: c.truth("sources.redfish.enabled", s.Redfish.Enabled), Booked: c.truth("sources.redfish.booked", s.Redfish.Booked),
-		URL: s.Redfish.URL, User: s.Redfish.User, PasswordFile: s.Redfish.PasswordFile, CAFile: s.Redfish.CAFile, Fingerprint: s.Redfish.Fingerprint,
-	}
-	if a.Redfish.Enabled && a.Redfish.URL == "" {
-		c.bad("sources.redfish.url", "", "the address of the controller, like https://169.254.0.17")
-	}
-	if a.IPMI.Booked && a.Redfish.Booked {
-		c.bad("sources.redfish.booked", "true", "right together with sources.ipmi.booked: one meter of the node is booked, the others are witnesses")
-	}
-	c.file("sources.ipmi.password_file", s.IPMI.PasswordFile)
-	c.file("sources.redfish.password_file", s.Redfish.PasswordFile)
-	c.file("sources.redfish.ca_file", s.Redfish.CAFile)
+	a.IPMI, a.Redfish = c.ipmi(&s.IPMI), c.redfish(&s.Redfish)
+	c.controllers(a)
 }
 
 func (c *checker) times(a *Agent, f *agentFile) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/wattledger/wattledger/internal/energy"
 )
 
 // Aggregator is what wattledger-aggregator works with.
@@ -17,7 +19,12 @@ type Aggregator struct {
 	CommitEvery time.Duration
 	Zone        *time.Location
 	Zones       map[string]*time.Location // by cluster
+	Accounting  map[string]Accounting     // by cluster
 	Future      time.Duration
+	Contract    map[string]energy.Microwatts // by cluster: what its site may draw
+	Series      Series
+	Alerts      Alerts
+	Exporters   Exporters
 	LogLevel    string
 }
 
@@ -44,13 +51,18 @@ type aggregatorFile struct {
 	CommitEvery string `yaml:"commit_every"`
 	Timezone    string `yaml:"timezone"`
 	Clusters    []struct {
-		Name     string `yaml:"name"`
-		Timezone string `yaml:"timezone"`
+		Name       string          `yaml:"name"`
+		Timezone   string          `yaml:"timezone"`
+		Contract   string          `yaml:"contract_watts"`
+		Accounting *accountingFile `yaml:"accounting"`
 	} `yaml:"clusters"`
 	Quarantine struct {
 		Future string `yaml:"future"`
 	} `yaml:"quarantine"`
-	Log struct {
+	Series    seriesFile    `yaml:"series"`
+	Alerts    alertsFile    `yaml:"alerts"`
+	Exporters exportersFile `yaml:"exporters"`
+	Log       struct {
 		Level string `yaml:"level"`
 	} `yaml:"log"`
 }
@@ -58,6 +70,7 @@ type aggregatorFile struct {
 func aggregatorDefaults() *aggregatorFile {
 	f := &aggregatorFile{DataDir: "/var/lib/wattledger", Listen: "127.0.0.1:9440", CommitEvery: "150ms", Timezone: "UTC"}
 	f.Quarantine.Future, f.Log.Level = "5m", "info"
+	f.Series, f.Alerts = seriesDefaults(), alertsDefaults()
 	return f
 }
 
@@ -78,8 +91,12 @@ func LoadAggregator(path string, flags AggregatorFlags) (*Aggregator, error) {
 		CertFile: f.TLS.CertFile, KeyFile: f.TLS.KeyFile, TokensFile: f.TokensFile,
 		CommitEvery: c.duration("commit_every", f.CommitEvery, time.Millisecond, 5*time.Second),
 		Zone:        c.zone("timezone", f.Timezone), Zones: map[string]*time.Location{},
-		Future:   c.duration("quarantine.future", f.Quarantine.Future, time.Second, 24*time.Hour),
-		LogLevel: c.level("log.level", f.Log.Level),
+		Accounting: map[string]Accounting{}, Contract: map[string]energy.Microwatts{},
+		Future:    c.duration("quarantine.future", f.Quarantine.Future, time.Second, 24*time.Hour),
+		Series:    c.series(&f.Series),
+		Alerts:    c.alerts(&f.Alerts),
+		Exporters: c.exporters(f.DataDir, &f.Exporters),
+		LogLevel:  c.level("log.level", f.Log.Level),
 	}
 	for i, cl := range f.Clusters {
 		key := fmt.Sprintf("clusters[%d]", i)
@@ -87,7 +104,15 @@ func LoadAggregator(path string, flags AggregatorFlags) (*Aggregator, error) {
 		if a.Zones[cl.Name] != nil {
 			c.bad(key+".name", cl.Name, "a cluster that is named once")
 		}
-		a.Zones[cl.Name] = c.zone(key+".timezone", cl.Timezone)
+		if a.Zones[cl.Name] = a.Zone; cl.Timezone != "" {
+			a.Zones[cl.Name] = c.zone(key+".timezone", cl.Timezone)
+		}
+		if w := c.contract(key+".contract_watts", cl.Contract); w > 0 {
+			a.Contract[cl.Name] = w
+		}
+		if cl.Accounting != nil {
+			a.Accounting[cl.Name] = c.accounting(key+".accounting", cl.Name, cl.Accounting)
+		}
 	}
 	c.checkListener(f)
 	if err := c.err(); err != nil {

@@ -36,6 +36,10 @@ func TestFaults(t *testing.T) {
 	f("aggregator-bad", err)
 	_, err = config.LoadAgent("testdata/agent-bad.yaml", config.AgentFlags{})
 	f("agent-bad", err)
+	_, err = config.LoadAgent("testdata/controllers-bad.yaml", config.AgentFlags{Node: "n1"})
+	f("controllers-bad", err)
+	_, err = config.LoadAgent("testdata/controllers-seldom.yaml", config.AgentFlags{Node: "n1"})
+	f("controllers-seldom", err)
 	_, err = config.LoadAggregator("", config.AggregatorFlags{DataDir: "testdata", Listen: ":9440"})
 	f("aggregator-open", err)
 }

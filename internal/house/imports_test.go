@@ -22,7 +22,8 @@ func confined() map[string][]string {
 		"internal/spool":       {"internal/failpoint", "internal/obs"},
 		"internal/report":      {"internal/energy", "internal/ledger", "internal/window"},
 		"internal/sysfs":       {"collector"},
-		"collector":            {"collector", "internal/energy", "internal/sysfs", "internal/sysfs/journal"},
+		"internal/poll":        {"collector"},
+		"collector":            {"collector", "internal/energy", "internal/poll", "internal/sysfs", "internal/sysfs/journal"},
 	}
 }
 
@@ -31,6 +32,7 @@ func never() map[string][]string {
 	apart := []string{"internal/wire", "internal/intake", "internal/agent", "internal/sender", "internal/spool"}
 	return map[string][]string{
 		"internal/ledger":      apart,
+		"internal/accounting":  append([]string{"internal/ledger/sqlite"}, apart...),
 		"internal/report":      append([]string{"internal/series", "internal/web"}, apart...),
 		"internal/attribution": {"internal/agent", "internal/sample", "internal/spool", "internal/wire"},
 		"internal/sample":      {"internal/agent", "internal/attribution", "internal/wire", "internal/ledger"},
@@ -44,7 +46,9 @@ func never() map[string][]string {
 
 // apart are folders whose sub-packages are siblings: alternatives to each
 // other, chosen where they are wired, and blind to each other.
-func apart() []string { return []string{"collector", "exporters", "internal/job", "internal/ledger"} }
+func apart() []string {
+	return []string{"collector", "exporters", "internal/job", "internal/ledger", "internal/accounting"}
+}
 
 // wirers may import alternatives: the commands, and the fleet, which drives the
 // agent's own pipeline.

@@ -15,6 +15,8 @@ import (
 // Names of the metrics of the books.
 const (
 	MetricProjectEnergy = "wattledger_project_energy_joules_total"
+	MetricProjectHeld   = "wattledger_project_held_energy_joules_total"
+	MetricClusterEnergy = "wattledger_cluster_energy_joules_total"
 	MetricNodes         = "wattledger_nodes"
 	MetricNodeLast      = "wattledger_node_last_window_timestamp_seconds"
 	MetricBooksErrors   = "wattledger_books_scrape_errors_total"
@@ -36,7 +38,7 @@ type Books struct {
 	log    *zap.Logger
 	errors prometheus.Counter
 
-	energy, nodes, last *prometheus.Desc
+	energy, held, uses, nodes, last *prometheus.Desc
 
 	mu    sync.Mutex
 	shown map[series]energy.Millijoules
@@ -44,9 +46,9 @@ type Books struct {
 
 // series names one counter.
 type series struct {
-	cluster, project string
-	class            energy.Class
-	use              energy.Use
+	desc *prometheus.Desc
+	a, b string // labels after that of the cluster
+	of   string // cluster
 }
 
 // NewBooks makes the collector; register it once.
@@ -58,7 +60,11 @@ func NewBooks(l ledger.Ledger, log *zap.Logger) *Books {
 		ledger: l, log: log, shown: map[series]energy.Millijoules{},
 		errors: prometheus.NewCounter(prometheus.CounterOpts{Name: MetricBooksErrors, Help: "Scrapes for which the ledger did not give its sums."}),
 		energy: prometheus.NewDesc(MetricProjectEnergy, "Energy booked to a project; to nobody where project is empty.",
-			[]string{"cluster", "project", "class", "use"}, nil),
+			[]string{"cluster", "project"}, nil),
+		held: prometheus.NewDesc(MetricProjectHeld, "The part of it that was burnt while the devices held did nothing.",
+			[]string{"cluster", "project"}, nil),
+		uses: prometheus.NewDesc(MetricClusterEnergy, "Energy booked, by class of hardware and by use.",
+			[]string{"cluster", "class", "use"}, nil),
 		nodes: prometheus.NewDesc(MetricNodes, "Nodes that are in the books and have not left them.", []string{"cluster"}, nil),
 		last: prometheus.NewDesc(MetricNodeLast, "End of the last booked window: of the node that is furthest behind, and of the newest one.",
 			[]string{"cluster", "which"}, nil),
@@ -68,6 +74,8 @@ func NewBooks(l ledger.Ledger, log *zap.Logger) *Books {
 // Describe says what is collected.
 func (b *Books) Describe(ch chan<- *prometheus.Desc) {
 	ch <- b.energy
+	ch <- b.held
+	ch <- b.uses
 	ch <- b.nodes
 	ch <- b.last
 	b.errors.Describe(ch)
@@ -96,22 +104,31 @@ func (b *Books) failed(err error) {
 }
 
 func (b *Books) sums(ch chan<- prometheus.Metric, totals []ledger.ProjectTotal) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	sums := map[series]energy.Millijoules{}
 	for i := range totals {
 		t := &totals[i]
+		sums[series{b.energy, t.Project, "", t.Cluster}] += t.Amounts.Total()
+		if t.Project != "" {
+			sums[series{b.held, t.Project, "", t.Cluster}] += t.Amounts.Use(energy.Held)
+		}
 		for c := range t.Amounts.Energy {
 			for u, mj := range t.Amounts.Energy[c] {
-				name := series{t.Cluster, t.Project, energy.Class(c), energy.Use(u)}
-				mj = max(mj, b.shown[name])
-				if mj <= 0 {
-					continue
+				if mj != 0 {
+					sums[series{b.uses, energy.Class(c).String(), energy.Use(u).String(), t.Cluster}] += mj
 				}
-				b.shown[name] = mj
-				ch <- prometheus.MustNewConstMetric(b.energy, prometheus.CounterValue, float64(mj.Joules()),
-					t.Cluster, t.Project, energy.Class(c).String(), energy.Use(u).String())
 			}
 		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, mj := range sums {
+		mj = max(mj, b.shown[name])
+		b.shown[name] = mj
+		labels := []string{name.of, name.a}
+		if name.desc == b.uses {
+			labels = append(labels, name.b)
+		}
+		ch <- prometheus.MustNewConstMetric(name.desc, prometheus.CounterValue, float64(mj.Joules()), labels...)
 	}
 }
 

@@ -166,11 +166,30 @@ func (in *Intake) book(group []*request) error {
 	in.metrics.commit.Observe(now.Sub(begin).Seconds())
 	in.metrics.commitSize.Observe(float64(len(all)))
 	in.metrics.lastCommit.Set(float64(now.UnixMilli()) / 1e3)
+	rest := results
 	for _, r := range group {
-		finish(r, results[:len(r.windows):len(r.windows)], nil)
-		results = results[len(r.windows):]
+		finish(r, rest[:len(r.windows):len(r.windows)], nil)
+		rest = rest[len(r.windows):]
 	}
+	in.tell(all, results)
 	return nil
+}
+
+// tell hands on what was booked now, with the projects it was posted to.
+func (in *Intake) tell(all []ledger.Submission, results []ledger.Result) {
+	if in.opts.Booked == nil {
+		return
+	}
+	for i := range results {
+		if results[i].Status != ledger.Booked {
+			continue
+		}
+		w := all[i].Window
+		for k, project := range results[i].Projects {
+			w.Jobs[k].Project = project
+		}
+		in.opts.Booked(all[i].Node, w)
+	}
 }
 
 func finish(r *request, results []ledger.Result, err error) {

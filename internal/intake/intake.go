@@ -36,6 +36,7 @@ import (
 	"github.com/wattledger/wattledger/internal/auth"
 	"github.com/wattledger/wattledger/internal/ledger"
 	"github.com/wattledger/wattledger/internal/obs"
+	"github.com/wattledger/wattledger/internal/window"
 	"github.com/wattledger/wattledger/internal/wire"
 )
 
@@ -51,6 +52,11 @@ type Options struct {
 	// again. MemoryBytes bounds the bodies being worked on (default 128 MiB).
 	QueueWindows int
 	MemoryBytes  int64
+	// Booked is told of each window that was booked now, after the commit and
+	// after its sender was answered; not of duplicates. Projects of the window's
+	// jobs are those that the ledger posted to. It must return at once and keep
+	// the window for itself; nil for nobody.
+	Booked func(node ledger.Node, w *window.Window)
 	// Patience is the longest an agent waits for its answer (default 25 s).
 	Patience   time.Duration
 	Now        func() time.Time

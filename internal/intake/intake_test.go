@@ -296,7 +296,7 @@ func TestBooksAsMetrics(t *testing.T) {
 	want := `
 # HELP wattledger_project_energy_joules_total Energy booked to a project; to nobody where project is empty.
 # TYPE wattledger_project_energy_joules_total counter
-wattledger_project_energy_joules_total{class="gpu",cluster="c",project="p",use="busy"} 1.5
+wattledger_project_energy_joules_total{cluster="c",project="p"} 1.5
 # HELP wattledger_nodes Nodes that are in the books and have not left them.
 # TYPE wattledger_nodes gauge
 wattledger_nodes{cluster="c"} 1

@@ -9,8 +9,8 @@ type Edge struct {
 	// later than it happened. It is then placed by time between the readings
 	// around it; what is booked already stays as it is.
 	AtNS int64 `json:"at_ns,omitempty"`
-	// Witness is who tells: prolog, epilog, cgroup, kubernetes, file, or "" for
-	// the command line.
+	// Witness is who tells: prolog, epilog, cgroup, slurm (asked about a
+	// job that was found), kubernetes, file, or "" for the command line.
 	Witness string `json:"witness,omitempty"`
 	// Note is what the teller could not read or believe; the agent keeps it as
 	// an event.

@@ -102,6 +102,9 @@ type Result struct {
 	Status Status
 	Reason string
 	Ends   []End // with Apart
+	// Projects, with Booked: what each of the window's jobs was posted to, which
+	// the ledger may know better than the window; nil for a window without jobs.
+	Projects []string
 }
 
 // Amounts are the sums of one line: energy by class and use, by grade, device
@@ -183,7 +186,9 @@ type Books struct {
 // JobBooks are the books of one run of a job.
 type JobBooks struct {
 	Cluster string
-	Job     window.Job // start: earliest on any node; end: latest, 0 while running anywhere
+	// Job has the scheduler's start and end where facts say them; else the earliest
+	// start on any node and the latest end, 0 while it runs anywhere.
+	Job     window.Job
 	Amounts Amounts
 	Nodes   []NodeAmounts
 }
@@ -278,6 +283,24 @@ type Ledger interface {
 	Events(ctx context.Context, cluster string, fromMS, toMS int64, limit int) ([]EventRow, error)
 	// Assign says which project a job belongs to; sums move with it.
 	Assign(ctx context.Context, cluster string, job window.Job, project string) error
+	// Describe completes and corrects runs of jobs with what the workload manager
+	// says of them; a run that no node told of is noted. A run goes to the account
+	// it names, unless Assign has said otherwise. It never touches energy. Saying
+	// the same again changes nothing.
+	Describe(ctx context.Context, facts []JobFacts) error
+	// Facts gives what is known of the runs of a job id, oldest first.
+	Facts(ctx context.Context, cluster, id string) ([]JobFacts, error)
+	// Unmetered gives the runs that overlap the span [fromMS, toMS) and ran on
+	// nodes whose books hold nothing of them; Nodes are those nodes alone.
+	Unmetered(ctx context.Context, cluster string, fromMS, toMS int64) ([]JobFacts, error)
+	// PutProjects keeps what is known of projects besides their energy; fields
+	// that are empty leave what was known.
+	PutProjects(ctx context.Context, facts []ProjectFacts) error
+	ProjectFacts(ctx context.Context, cluster string) ([]ProjectFacts, error) // by name
+	// Mark keeps how far a reader of other systems has come, Unix ms, with the
+	// books that its facts are in. LastMark is 0 for a name that has none.
+	Mark(ctx context.Context, name string, atMS int64) error
+	LastMark(ctx context.Context, name string) (int64, error)
 	// Audit recomputes both sides from the finest grain there is; toMS 0 is the
 	// end of the books.
 	Audit(ctx context.Context, cluster string, fromMS, toMS int64) (AuditResult, error)

@@ -41,8 +41,13 @@ type Tree struct {
 	Witnesses []string // compared, never booked: by setting, or demoted
 }
 
+// nodeMeter is the meter that contains every other of its node, whatever these
+// say of their parents: a source does not know that another meters the node.
+const nodeMeter = "node"
+
 // New builds the tree. Gauges and witnesses are left out; a meter whose parent
-// is not there is a root. It fails on two meters of one name and on a ring.
+// is not there lies in the node's, and is a root where that is not booked. It
+// fails on two meters of one name and on a ring.
 func New(scopes []collector.Scope) (*Tree, error) {
 	t := &Tree{}
 	byName := make(map[string]collector.Scope)
@@ -84,6 +89,10 @@ func (t *Tree) link(byName map[string]collector.Scope) error {
 				break
 			}
 			parent = byName[parent].Parent
+		}
+		if node := t.Find(nodeMeter); t.Nodes[i].Up < 0 && node >= 0 && node != i && t.Nodes[node].Class == energy.Node {
+			t.Nodes[i].Up = node
+			t.Nodes[node].Children = append(t.Nodes[node].Children, i)
 		}
 	}
 	for i := range t.Nodes {

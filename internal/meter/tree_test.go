@@ -59,7 +59,13 @@ func TestTree(t *testing.T) {
 		return tree
 	}
 	f("no meter", "")
-	f("natural order", "gpu0 gpu2 gpu10 node", scope("gpu10", "", 0), scope("node", "", energy.Node), scope("gpu2", "", 0), scope("gpu0", "", 0))
+	f("natural order", "gpu0 gpu2 gpu10 package0", scope("gpu10", "", 0), scope("package0", "", energy.CPU), scope("gpu2", "", 0), scope("gpu0", "", 0))
+	f("the node's meter contains those of sources that do not know it", "gpu0<node grace0<node node",
+		scope("node", "", energy.Node), scope("gpu0", "", 0), scope("grace0", "module0", energy.CPU))
+	f("a witness of the node contains nothing", "gpu0 package0",
+		witness(scope("node-bmc", "", energy.Node)), scope("gpu0", "", 0), scope("package0", "", energy.CPU))
+	f("a node that is demoted contains nothing", "gpu0 package0",
+		witness(scope("node", "", energy.Node)), scope("gpu0", "", 0), scope("package0", "", energy.CPU))
 	f("a parent that is not there", "gpu0 gpu1", scope("gpu0", "module0", 0), scope("gpu1", "module0", 0))
 	f("a gauge is no meter", "gpu0", scope("gpu0", "", 0), collector.Scope{Name: "gpu0", Kind: collector.Gauges})
 	n := f("three levels", "gpu0<module0 module0<node node package0<module0",

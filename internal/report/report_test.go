@@ -265,36 +265,6 @@ func TestPercent(t *testing.T) {
 	f(20_000_000_000_000_000, 80_000_000_000_000_000, "25.0 %")
 }
 
-func TestJobGolden(t *testing.T) {
-	l := reporttest.Demo()
-	runs, err := l.Job(t.Context(), "leonardo", "71001")
-	if err != nil {
-		t.Fatal(err)
-	}
-	j, ok := report.JobOf(runs)
-	if !ok || j.Restart != 1 || len(j.Runs) != 1 || j.Runs[0].Restart != 0 {
-		t.Errorf("top run is restart %d with %d others; want 1 with 1", j.Restart, len(j.Runs))
-	}
-	if j.Nodes[0].Node > j.Nodes[1].Node || j.Nodes[0].Energy+j.Nodes[1].Energy != j.Energy {
-		t.Errorf("nodes %+v do not add up in order to %s", j.Nodes, j.Energy)
-	}
-	golden(t, "job.json", func(w io.Writer) error { return report.WriteJSON(w, j) })
-	golden(t, "job.txt", func(w io.Writer) error { return report.WriteJobText(w, &j) })
-	if _, ok := report.JobOf(nil); ok {
-		t.Error("a job without runs is one")
-	}
-}
-
-func TestJobsGolden(t *testing.T) {
-	l := reporttest.Demo()
-	jobs := report.JobsOf(l.Runs, 3)
-	if !jobs.Truncated || len(jobs.Jobs) != 3 || jobs.Jobs[0].ID != "71003" {
-		t.Errorf("%d jobs, first %s, truncated %v; want the newest 3 of 4", len(jobs.Jobs), jobs.Jobs[0].ID, jobs.Truncated)
-	}
-	golden(t, "jobs.json", func(w io.Writer) error { return report.WriteJSON(w, jobs) })
-	golden(t, "jobs.txt", func(w io.Writer) error { return report.WriteJobsText(w, &jobs) })
-}
-
 func TestAudit(t *testing.T) {
 	f := func(r ledger.AuditResult, closes bool) {
 		t.Helper()

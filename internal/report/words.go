@@ -57,7 +57,7 @@ func (r *Report) Remarks() []string {
 		}
 	}
 	g, booked := r.Grades, r.Totals.Booked
-	say(booked != 0, "How it was metered: %s.", r.gradeShares())
+	say(booked != 0, "How it was metered: %s.", gradeShares(g.PartGrades, booked))
 	say(g.Bridged != 0, "%s kWh (%s) are bridged: the energy is exact, how it spreads over time or owners is assumed.", g.Bridged.KWh(), Percent(g.Bridged, booked))
 	say(g.Modelled != 0, "%s kWh (%s) are modelled, not metered.", g.Modelled.KWh(), Percent(g.Modelled, booked))
 	say(g.MissingDeviceSeconds != 0, "%s device hours were not metered; no energy is claimed for them.", Hours(g.MissingDeviceSeconds*1000))
@@ -72,19 +72,20 @@ func (r *Report) Remarks() []string {
 	return out
 }
 
-func (r *Report) gradeShares() string {
+// gradeShares says in words how an amount was metered.
+func gradeShares(g PartGrades, whole energy.Millijoules) string {
 	var parts []string
 	for _, g := range []struct {
 		mj    energy.Millijoules
 		words string
 	}{
-		{r.Grades.Counter, "by energy counters"},
-		{r.Grades.Sampled, "from power readings"},
-		{r.Grades.Bridged, "bridged"},
-		{r.Grades.Modelled, "modelled"},
+		{g.Counter, "by energy counters"},
+		{g.Sampled, "from power readings"},
+		{g.Bridged, "bridged"},
+		{g.Modelled, "modelled"},
 	} {
 		if g.mj != 0 {
-			parts = append(parts, Percent(g.mj, r.Totals.Booked)+" "+g.words)
+			parts = append(parts, Percent(g.mj, whole)+" "+g.words)
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -59,7 +59,7 @@ func (c *Cross) Add(r collector.Reading, epoch string, uj energy.Microjoules) *O
 		words = "counter and power of one scope disagree: one of them is wrong"
 	}
 	return &Odd{
-		AtNS: at, Verdict: energy.Counted, Meter: r.Scope.Name,
+		AtNS: at, Verdict: energy.Counted, Meter: r.Scope.Name, Over: !c.differ,
 		Detail: fmt.Sprintf("%s (%.1f J counted, %.1f J by power, in a minute)", words, float64(counted.Joules()), float64(drawn.Joules())),
 	}
 }

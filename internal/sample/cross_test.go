@@ -26,6 +26,9 @@ func TestCounterAgainstPower(t *testing.T) {
 			}
 			if odd := c.Add(r, "e", uj); odd != nil {
 				got = append(got, odd.Detail)
+				if odd.Over != strings.Contains(odd.Detail, "again") {
+					t.Errorf("%s: over = %v: %s", what, odd.Over, odd.Detail)
+				}
 			}
 			uj += energy.Microjoules(counted)
 		}

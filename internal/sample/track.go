@@ -53,6 +53,7 @@ type Odd struct {
 	Verdict energy.Verdict
 	Meter   string
 	Detail  string
+	Over    bool // what was odd is so no more
 }
 
 // Track follows one meter. Not safe for concurrent use.

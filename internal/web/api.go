@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/wattledger/wattledger/internal/ledger"
@@ -56,66 +55,6 @@ func (s *site) getReport(w http.ResponseWriter, r *http.Request) error {
 	}
 	send(w, http.StatusOK, mediaType, func() error { _, err := body.WriteTo(w); return err })
 	return nil
-}
-
-func (s *site) getJob(w http.ResponseWriter, r *http.Request) error {
-	q, err := ask(r, "cluster")
-	if err != nil {
-		return err
-	}
-	clusters, err := s.clusters(r.Context(), q)
-	if err != nil {
-		return err
-	}
-	id := r.PathValue("id")
-	var found []string
-	var doc report.Job
-	for _, cluster := range clusters {
-		runs, err := s.Ledger.Job(r.Context(), cluster, id)
-		if err != nil {
-			return err
-		}
-		if j, ok := report.JobOf(runs); ok {
-			doc, found = j, append(found, cluster)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return refuse(http.StatusNotFound, "no energy was ever booked to a job %.80q", id)
-	case 1:
-		return sendJSON(w, http.StatusOK, doc)
-	}
-	return refuse(http.StatusBadRequest, "several clusters have a job %.80q, name one: %s", id, strings.Join(found, ", "))
-}
-
-func (s *site) getJobs(w http.ResponseWriter, r *http.Request) error {
-	q, err := ask(r, "project", "user", "cluster", "since", "until", "limit", "timezone")
-	if err != nil {
-		return err
-	}
-	if _, err := s.clusters(r.Context(), q); err != nil {
-		return err
-	}
-	zone, err := s.zone(q, q.Get("cluster"))
-	if err != nil {
-		return err
-	}
-	limit, err := q.limit(100, 10_000)
-	if err != nil {
-		return err
-	}
-	f := ledger.JobFilter{Cluster: q.Get("cluster"), Project: q.Get("project"), User: q.Get("user"), Limit: limit + 1}
-	if f.FromMS, err = s.instant(q, "since", zone, 0); err != nil {
-		return err
-	}
-	if f.ToMS, err = s.instant(q, "until", zone, 0); err != nil {
-		return err
-	}
-	jobs, err := s.Ledger.Jobs(r.Context(), f)
-	if err != nil {
-		return err
-	}
-	return sendJSON(w, http.StatusOK, report.JobsOf(jobs, limit))
 }
 
 // getAudit covers whole slots. Without a span it covers all there is: from 1970

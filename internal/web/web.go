@@ -61,6 +61,7 @@ func Handler(d Deps) http.Handler {
 		"GET /api/v1/report":                  s.getReport,
 		"GET /api/v1/job/{id}":                s.getJob,
 		"GET /api/v1/jobs":                    s.getJobs,
+		"GET /api/v1/jobs/unmetered":          s.getUnmetered,
 		"GET /api/v1/audit":                   s.getAudit,
 		"GET /api/v1/nodes":                   s.getNodes,
 		"GET /api/v1/events":                  s.getEvents,

@@ -183,9 +183,16 @@ func eventually(t testing.TB, what string, ok func() bool) {
 type aggregator struct {
 	*process
 	dir, addr string
+	config    string // file, "" for none
 }
 
 func startAggregator(t testing.TB, dir string, env ...string) *aggregator {
+	t.Helper()
+	return startConfigured(t, dir, "", env...)
+}
+
+// startConfigured starts one with the settings of a text.
+func startConfigured(t testing.TB, dir, settings string, env ...string) *aggregator {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -193,13 +200,23 @@ func startAggregator(t testing.TB, dir string, env ...string) *aggregator {
 	}
 	a := &aggregator{dir: dir, addr: l.Addr().String()}
 	l.Close()
+	if settings != "" {
+		a.config = filepath.Join(t.TempDir(), "aggregator.yaml")
+		if err := os.WriteFile(a.config, []byte(settings), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	a.restart(t, env...)
 	return a
 }
 
 func (a *aggregator) restart(t testing.TB, env ...string) {
 	t.Helper()
-	a.process = start(t, env, "wattledger-aggregator", "--data-dir", a.dir, "--listen", a.addr)
+	args := []string{"--data-dir", a.dir, "--listen", a.addr}
+	if a.config != "" {
+		args = append(args, "--config", a.config)
+	}
+	a.process = start(t, env, "wattledger-aggregator", args...)
 	eventually(t, "the aggregator answers", func() bool {
 		if !a.running() {
 			if len(env) > 0 { // a failpoint may have fired already

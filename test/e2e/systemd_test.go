@@ -50,6 +50,7 @@ func TestSystemdUnits(t *testing.T) {
 		lab.expectMode(t, "/var/lib/wattledger", `^700 wattledger:wattledger$`)
 	})
 	t.Run("jobs", lab.jobsAreForRoot)
+	t.Run("rapl", lab.raplIsForTheGroup)
 	t.Run("killed", func(t *testing.T) {
 		for _, service := range services {
 			lab.expectRestart(t, service)
@@ -79,6 +80,41 @@ func (lab *systemdLab) jobsAreForRoot(t *testing.T) {
 	}
 	lab.must(t, begin...)
 	lab.must(t, "/usr/bin/wattledger-agent", "job", "end", "--id", "71001")
+}
+
+// raplIsForTheGroup: each start of the agent lets its group read the counters of
+// RAPL, and nobody else. The container's kernel may have none, so it gets files
+// of its own in their place.
+func (lab *systemdLab) raplIsForTheGroup(t *testing.T) {
+	const top = "/sys/devices/virtual/powercap/"
+	lab.must(t, "mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/sys/devices/virtual")
+	want := map[string]string{
+		"intel-rapl/intel-rapl:0/energy_uj":                "^440 root:wattledger$",
+		"intel-rapl/intel-rapl:0/intel-rapl:0:1/energy_uj": "^440 root:wattledger$",
+		"intel-rapl/intel-rapl:0/max_energy_range_uj":      "^400 root:root$",
+		"intel-rapl-mmio/intel-rapl-mmio:0/energy_uj":      "^400 root:root$",
+	}
+	for file := range want {
+		lab.must(t, "sh", "-c", `mkdir -p "$(dirname "$0")" && echo 4711 >"$0" && chmod 0400 "$0"`, top+file)
+	}
+	lab.must(t, "systemctl", "restart", "wattledger-agent.service")
+	lab.expectActive(t, "wattledger-agent.service")
+	for file, mode := range want {
+		lab.expectMode(t, top+file, mode)
+	}
+	counter := top + "intel-rapl/intel-rapl:0/energy_uj"
+	// as the agent is: its user and group, and no capability
+	agent := []string{"setpriv", "--reuid=wattledger-agent", "--regid=wattledger", "--clear-groups", "--bounding-set=-all", "--", "cat", counter}
+	if got := lab.must(t, agent...); got != "4711" {
+		t.Errorf("the agent reads %q from %s", got, counter)
+	}
+	if out, err := lab.run("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", "cat", counter); err == nil {
+		t.Errorf("anybody reads %q from %s", out, counter)
+	}
+	// a kernel without RAPL is no reason not to start
+	lab.must(t, "umount", "/sys/devices/virtual")
+	lab.must(t, "systemctl", "restart", "wattledger-agent.service")
+	lab.expectActive(t, "wattledger-agent.service")
 }
 
 // systemdLab is a container with a systemd of its own.
@@ -162,8 +198,11 @@ func (lab *systemdLab) install(t *testing.T) {
 	for from, to := range map[string]string{
 		"systemd/wattledger-agent.service":      "usr/lib/systemd/system",
 		"systemd/wattledger-aggregator.service": "usr/lib/systemd/system",
-		"sysusers.d/wattledger.conf":            "usr/lib/sysusers.d",
-		"tmpfiles.d/wattledger.conf":            "usr/lib/tmpfiles.d",
+		"sysusers.d/wattledger-agent.conf":      "usr/lib/sysusers.d",
+		"sysusers.d/wattledger-aggregator.conf": "usr/lib/sysusers.d",
+		"tmpfiles.d/wattledger-agent.conf":      "usr/lib/tmpfiles.d",
+		"tmpfiles.d/wattledger-aggregator.conf": "usr/lib/tmpfiles.d",
+		"tmpfiles.d/wattledger-rapl.conf":       "usr/lib/tmpfiles.d",
 		"config/agent.yaml":                     "etc/wattledger",
 		"config/aggregator.yaml":                "etc/wattledger",
 	} {

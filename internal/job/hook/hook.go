@@ -8,7 +8,6 @@ package hook
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,13 +18,11 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/wattledger/wattledger/internal/job"
-	"github.com/wattledger/wattledger/internal/window"
 )
 
 // Limits of a request.
@@ -119,7 +116,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 func (s *Server) one(ctx context.Context, c net.Conn) {
 	// the deadline is the kernel's business, not an account's: wall time will do
-	if err := c.SetDeadline(deadline()); err != nil {
+	if err := c.SetDeadline(deadline(ioTimeout)); err != nil {
 		return
 	}
 	uid, err := peer(c)
@@ -189,13 +186,16 @@ func peer(c net.Conn) (uint32, error) {
 }
 
 // Ask sends one request and waits for the answer.
-func Ask(path string, r Request) (Answer, error) {
-	c, err := net.DialTimeout("unix", path, ioTimeout)
+func Ask(path string, r Request) (Answer, error) { return AskWithin(path, r, ioTimeout) }
+
+// AskWithin is Ask with a limit of its own: a prolog has little time.
+func AskWithin(path string, r Request, limit time.Duration) (Answer, error) {
+	c, err := net.DialTimeout("unix", path, limit)
 	if err != nil {
 		return Answer{}, fmt.Errorf("cannot reach the agent on %s: %w (is wattledger-agent running, and may this user open the socket?)", path, err)
 	}
 	defer c.Close()
-	if err := c.SetDeadline(deadline()); err != nil {
+	if err := c.SetDeadline(deadline(limit)); err != nil {
 		return Answer{}, fmt.Errorf("cannot set a deadline on %s: %w", path, err)
 	}
 	b, err := json.Marshal(r)
@@ -208,73 +208,4 @@ func Ask(path string, r Request) (Answer, error) {
 		return Answer{}, fmt.Errorf("cannot read the agent's answer on %s: %w", path, errors.Join(werr, err))
 	}
 	return a, nil
-}
-
-// ParseGPUs reads a list such as "0,1" or, for shares of a GPU, "0:50%,1:25%".
-func ParseGPUs(list string) ([]window.Share, error) {
-	if list == "" {
-		return nil, nil
-	}
-	var out []window.Share
-	for item := range strings.SplitSeq(list, ",") {
-		index, share, shared := strings.Cut(strings.TrimSpace(item), ":")
-		n, err := strconv.ParseUint(index, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read %q in the GPU list %q: it is a number, or number:percent%%", item, list)
-		}
-		s := window.Share{Device: fmt.Sprintf("gpu%d", n), Weight: job.Whole}
-		if shared {
-			if s.Weight, err = percent(share); err != nil {
-				return nil, fmt.Errorf("cannot read %q in the GPU list %q: %w", item, list, err)
-			}
-		}
-		if slices.ContainsFunc(out, func(o window.Share) bool { return o.Device == s.Device }) {
-			return nil, fmt.Errorf("GPU %d is named twice in %q", n, list)
-		}
-		out = append(out, s)
-	}
-	return out, nil
-}
-
-// percent reads "50%" or "12.5%" as millionths.
-func percent(s string) (uint32, error) {
-	digits, ok := strings.CutSuffix(s, "%")
-	whole, frac, _ := strings.Cut(digits, ".")
-	if !ok || len(frac) > 4 {
-		return 0, fmt.Errorf("a share is a percentage such as 50%% or 12.5%%, with at most four decimals, not %q", s)
-	}
-	n, err := strconv.ParseUint(whole+frac+strings.Repeat("0", 4-len(frac)), 10, 32)
-	if err != nil || n == 0 || n > job.Whole {
-		return 0, fmt.Errorf("%q is not a share above 0%% and up to 100%%", s)
-	}
-	return uint32(n), nil
-}
-
-// ParseCPUs counts the CPUs of a list such as "0-31,64-95".
-func ParseCPUs(list string) (uint32, error) {
-	if list == "" {
-		return 0, nil
-	}
-	var spans [][2]uint64 // [from, to)
-	for item := range strings.SplitSeq(list, ",") {
-		lo, hi, span := strings.Cut(strings.TrimSpace(item), "-")
-		if !span {
-			hi = lo
-		}
-		a, err1 := strconv.ParseUint(lo, 10, 20)
-		b, err2 := strconv.ParseUint(hi, 10, 20)
-		if err := errors.Join(err1, err2); err != nil || b < a {
-			return 0, fmt.Errorf("cannot read %q in the CPU list %q: it is a number or a span such as 0-31", item, list)
-		}
-		spans = append(spans, [2]uint64{a, b + 1})
-	}
-	slices.SortFunc(spans, func(x, y [2]uint64) int { return cmp.Compare(x[0], y[0]) })
-	var count, end uint64 // below 2^20: a CPU that is named twice is one
-	for _, s := range spans {
-		if s[1] > end {
-			count += s[1] - max(s[0], end)
-			end = s[1]
-		}
-	}
-	return uint32(count), nil
 }

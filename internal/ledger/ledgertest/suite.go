@@ -50,6 +50,13 @@ func Run(t *testing.T, open func(t *testing.T, dir string) ledger.Ledger) {
 		{"Partition", testPartition},
 		{"Events", testEvents},
 		{"Catalogue", testCatalogue},
+		{"Facts", testFacts},
+		{"FactsRequeue", testFactsRequeue},
+		{"FactsApart", testFactsApart},
+		{"JobIDReuse", testReuse},
+		{"Unmetered", testUnmetered},
+		{"ProjectFacts", testProjectFacts},
+		{"Marks", testMarks},
 		{"Closed", testClosed},
 		{"Model", testModel},
 	}

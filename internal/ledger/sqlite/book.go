@@ -105,7 +105,7 @@ func (t *tx) place(n *nodeState, acc *slotAcc, s *ledger.Submission) (ledger.Res
 		if reason := t.check(cat, w, s.NowMS); reason != nil {
 			return t.quarantine(n, cat, s, reason)
 		}
-		return ledger.Result{Status: ledger.Booked}, t.book(n, acc, cat, w, s.Hash, nil)
+		return t.booked(t.book(n, acc, cat, w, s.Hash, nil))
 	}
 	holes, err := t.holes(n, cat, w)
 	if err != nil {
@@ -115,7 +115,7 @@ func (t *tx) place(n *nodeState, acc *slotAcc, s *ledger.Submission) (ledger.Res
 		if reason := t.check(cat, w, s.NowMS); reason != nil {
 			return ledger.Result{Status: ledger.Quarantined, Reason: reason.Error()}, nil // as it is already
 		}
-		return ledger.Result{Status: ledger.Booked}, t.book(n, acc, cat, w, s.Hash, holes)
+		return t.booked(t.book(n, acc, cat, w, s.Hash, holes))
 	}
 	known, err := t.inQuarantine(n, s.Hash)
 	if err != nil {

@@ -21,10 +21,11 @@ type cache struct {
 	nodes    map[ledger.Node]*nodeState
 	clusters map[string]*clusterState
 	projects map[projectKey]int64
-	jobs     map[jobKey]*jobState
-	next     map[string]int64 // next id per table
-	maxSlot  int64            // newest slot with content hashes
-	now      int64            // newest arrival seen
+	names    map[int64]string      // of projects
+	jobs     map[idKey][]*jobState // all runs of an id, in the order they were first seen
+	next     map[string]int64      // next id per table
+	maxSlot  int64                 // newest slot with content hashes
+	now      int64                 // newest arrival seen
 }
 
 type clusterState struct {
@@ -40,9 +41,14 @@ type projectKey struct {
 	use     energy.Use
 }
 
-type jobKey struct {
+// idKey names all runs of a scheduler's id.
+type idKey struct {
 	cluster int64
 	id      string
+}
+
+// jobKey names a run among those of its id.
+type jobKey struct {
 	restart uint32
 	submit  int64
 }
@@ -50,7 +56,11 @@ type jobKey struct {
 // jobState is a row of job.
 type jobState struct {
 	id          int64
+	of          idKey
 	key         jobKey
+	told        *jobKey // as nodes tell it; nil: none did
+	assigned    bool    // by a person
+	fact        *factState
 	project     int64
 	user        string
 	start, end  int64
@@ -58,7 +68,6 @@ type jobState struct {
 	first, last int64 // slots with postings; last < first: none yet
 	lastDay     int64 // newest day known to be in job_day
 	dirty       bool
-	nobody      bool
 }
 
 // jobNode is a job's part on one node; add is not written yet.
@@ -126,7 +135,7 @@ func loadCache(w *writer) (*cache, error) {
 	c := &cache{
 		w: w, out: newTableWriters(w),
 		nodes: map[ledger.Node]*nodeState{}, clusters: map[string]*clusterState{},
-		projects: map[projectKey]int64{}, jobs: map[jobKey]*jobState{}, next: map[string]int64{},
+		projects: map[projectKey]int64{}, jobs: map[idKey][]*jobState{}, next: map[string]int64{},
 	}
 	for _, t := range []string{"cluster", "node", "odometer", "project", "job", "quarantine", "event", "presence"} {
 		row, err := w.first("SELECT MAX(id) FROM " + t)
@@ -159,7 +168,7 @@ func (c *cache) settle(t *tx) {
 		}
 	}
 	if len(c.jobs) > maxJobs {
-		c.jobs = map[jobKey]*jobState{}
+		c.jobs = map[idKey][]*jobState{}
 		for _, n := range c.nodes {
 			n.jobs = nil // they point at the jobs dropped
 		}
@@ -315,33 +324,6 @@ func (c *cache) project(cluster int64, name string, use energy.Use) (int64, erro
 	return id, nil
 }
 
-// job finds a run of a job, or makes it with f's help.
-func (c *cache) job(k jobKey, make func(*jobState) error) (*jobState, error) {
-	if j, ok := c.jobs[k]; ok {
-		return j, nil
-	}
-	row, err := c.w.first(`SELECT id, project_id, user_name, start_ms, end_ms, open_nodes, first_slot, last_slot FROM job
-		WHERE cluster_id = ? AND ext_id = ? AND restart = ? AND submit_ms = ?`, k.cluster, k.id, int64(k.restart), k.submit)
-	if err != nil {
-		return nil, err
-	}
-	j := &jobState{key: k, lastDay: -1, nobody: k.id == ""}
-	switch {
-	case row != nil:
-		j.id, j.project, j.user, j.start, j.end = number(row[0]), number(row[1]), text(row[2]), number(row[3]), number(row[4])
-		j.open, j.first, j.last = number(row[5]), number(row[6]), number(row[7])
-	case make != nil:
-		j.id, j.last = c.id("job"), -1
-		if err := make(j); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, nil
-	}
-	c.jobs[k] = j
-	return j, nil
-}
-
 // nobody gives the reserved job of a use.
 func (c *cache) nobody(cl *clusterState, use energy.Use) (*jobState, error) {
 	if j := cl.nobody[use]; j != nil {
@@ -351,13 +333,18 @@ func (c *cache) nobody(cl *clusterState, use energy.Use) (*jobState, error) {
 	if err != nil {
 		return nil, err
 	}
-	j, err := c.job(jobKey{cl.id, "", uint32(use), 0}, func(j *jobState) error {
-		j.project = p
-		return c.out.job.put(j)
-	})
+	runs, err := c.runs(idKey{cl.id, ""})
 	if err != nil {
 		return nil, err
 	}
+	for _, j := range runs {
+		if j.key.restart == uint32(use) {
+			cl.nobody[use] = j
+			return j, nil
+		}
+	}
+	j := c.newRun(idKey{cl.id, ""}, jobKey{restart: uint32(use)})
+	j.project = p
 	cl.nobody[use] = j
-	return j, nil
+	return j, c.out.job.put(j)
 }

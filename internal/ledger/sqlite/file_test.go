@@ -5,8 +5,10 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +85,7 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	})
 	f("another program's", "another program's database", patch(68, 0, 0, 0, 0))
-	f("newer", "schema version 2", patch(63, 2))
+	f("newer", "schema version 99", patch(63, 99))
 	f("schema damaged", "restore a backup", patch(100, bytes.Repeat([]byte{0xff}, 900)...))
 	f("table damaged", "restore a backup", func(t *testing.T, file string) {
 		b, err := os.ReadFile(file)
@@ -210,4 +212,52 @@ func TestPruned(t *testing.T) {
 	a.At = ledgertest.Start + 60_000
 	ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step)))
 	ledgertest.Want(t, l, ledger.Duplicate, a.Submit(other), still)
+}
+
+// TestUpgrade: a ledger of the first schema is brought to this one with all that
+// it holds, or stays as it was.
+func TestUpgrade(t *testing.T) {
+	old, err := os.ReadFile("testdata/schema-1.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	w, err := openWriter(dsn(filepath.Join(dir, fileName), url.Values{"_journal_mode": {"WAL"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = w.script("PRAGMA application_id = " + strconv.Itoa(applicationID) + "; PRAGMA user_version = 1;" +
+		strings.ReplaceAll(string(old), "CELLS", cells("% INTEGER NOT NULL DEFAULT 0")) + `
+		INSERT INTO schema_version VALUES (1); INSERT INTO cluster VALUES (1, '` + cluster + `');
+		INSERT INTO project VALUES (1, 1, '', 2), (2, 1, 'P', 0);
+		INSERT INTO job VALUES (1, 1, '', 2, 0, 1, '', 0, 0, 0, 0, -1), (2, 1, '7', 1, 0, 2, 'u', 5, 0, 1, 3, 4), (3, 1, '8', 0, 9, 2, '', 0, 0, 0, 0, -1)`)
+	if err := errors.Join(err, w.script("CREATE TABLE job_fact (x)"), w.close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), "nothing of that was kept") {
+		t.Fatalf("a ledger that cannot be brought up: %v", err)
+	}
+	if w, err = openWriter(dsn(filepath.Join(dir, fileName), nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.script("DROP TABLE job_fact"), w.close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		l := open(t, dir)
+		js, err := l.Jobs(context.Background(), ledger.JobFilter{Cluster: cluster})
+		if err != nil || len(js) != 2 || js[1].Job != (window.Job{ID: "7", Restart: 1, Project: "P", User: "u", StartMS: 5}) {
+			t.Errorf("jobs = %+v, %v", js, err)
+		}
+		of := idKey{1, "7"}
+		if runs, err := l.cache.runs(of); err != nil || len(runs) != 1 || runs[0].told == nil || *runs[0].told != (jobKey{restart: 1}) {
+			t.Errorf("runs = %+v, %v; want one that nodes told of", runs, err)
+		}
+		if runs, err := l.cache.runs(idKey{1, "8"}); err != nil || len(runs) != 1 || runs[0].told != nil {
+			t.Errorf("runs = %+v, %v; want one that nobody told of", runs, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

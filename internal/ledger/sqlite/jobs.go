@@ -11,13 +11,30 @@ import (
 	"github.com/wattledger/wattledger/internal/window"
 )
 
-// jobOn brings a job of a window up to date and gives its part on the node.
-func (t *tx) jobOn(n *nodeState, w *window.Job) (*jobNode, error) {
-	j, err := t.c.job(jobKey{n.cluster.id, w.ID, w.Restart, w.SubmitMS}, func(j *jobState) error {
-		return t.newJob(j, w)
-	})
+// jobOn brings a job of a window up to date and gives its part on the node; the
+// window ends at untilMS.
+func (t *tx) jobOn(n *nodeState, w *window.Job, untilMS int64) (*jobNode, error) {
+	of := idKey{n.cluster.id, w.ID}
+	runs, err := t.c.runs(of)
 	if err != nil {
 		return nil, err
+	}
+	j := runOfWindow(runs, w, untilMS)
+	if j == nil {
+		j = t.c.newRun(of, jobKey{w.Restart, w.SubmitMS})
+		if err := t.describeNew(j, w); err != nil {
+			return nil, err
+		}
+	}
+	if j.told == nil {
+		j.told = &jobKey{w.Restart, w.SubmitMS}
+		if j.fact != nil && j.fact.any { // the node knows what the accounting did not say
+			j.key.restart, j.fact.any = w.Restart, false
+			if err := t.w.exec("UPDATE job_fact SET any_restart = 0 WHERE job_id = ?", j.id); err != nil {
+				return nil, err
+			}
+		}
+		t.touchJob(j)
 	}
 	if w.Project != "" {
 		if err := t.lateProject(j, w.Project); err != nil {
@@ -38,12 +55,12 @@ func (t *tx) jobOn(n *nodeState, w *window.Job) (*jobNode, error) {
 	return jn, nil
 }
 
-func (t *tx) newJob(j *jobState, w *window.Job) (err error) {
+func (t *tx) describeNew(j *jobState, w *window.Job) (err error) {
 	project := w.Project
 	if project == "" {
 		project = ledger.Unassigned
 	}
-	if j.project, err = t.c.project(j.key.cluster, project, 0); err != nil {
+	if j.project, err = t.c.project(j.of.cluster, project, 0); err != nil {
 		return err
 	}
 	j.user = w.User
@@ -157,7 +174,7 @@ func (t *tx) countJob(project, d, prev, add int64) error {
 
 // lateProject gives a job without a project the first one that is named.
 func (t *tx) lateProject(j *jobState, name string) error {
-	none, err := t.c.project(j.key.cluster, ledger.Unassigned, 0)
+	none, err := t.c.project(j.of.cluster, ledger.Unassigned, 0)
 	if err != nil || j.project != none || name == ledger.Unassigned {
 		return err
 	}
@@ -166,7 +183,7 @@ func (t *tx) lateProject(j *jobState, name string) error {
 
 // moveJob moves a job and all that was ever posted to it to another project.
 func (t *tx) moveJob(j *jobState, name string) error {
-	to, err := t.c.project(j.key.cluster, name, 0)
+	to, err := t.c.project(j.of.cluster, name, 0)
 	if err != nil || to == j.project {
 		return err
 	}
@@ -225,12 +242,20 @@ func (l *Ledger) Assign(ctx context.Context, cluster string, job window.Job, pro
 		if cl == nil {
 			return fmt.Errorf("cluster %q is not known", cluster)
 		}
-		j, err := t.c.job(jobKey{cl.id, job.ID, job.Restart, job.SubmitMS}, func(j *jobState) error {
-			return t.newJob(j, &window.Job{Project: project, User: job.User})
-		})
+		of := idKey{cl.id, job.ID}
+		runs, err := t.c.runs(of)
 		if err != nil {
 			return err
 		}
+		j := runOfKey(runs, job)
+		if j == nil {
+			j = t.c.newRun(of, jobKey{job.Restart, job.SubmitMS})
+			if err := t.describeNew(j, &window.Job{Project: project, User: job.User}); err != nil {
+				return err
+			}
+		}
+		j.assigned = true
+		t.touchJob(j)
 		return t.moveJob(j, project)
 	})
 	if err != nil {

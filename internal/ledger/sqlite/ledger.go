@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -117,12 +118,8 @@ func (l *Ledger) probe() error {
 	if err := l.w.script("PRAGMA wal_autocheckpoint = 8000"); err != nil {
 		return err
 	}
-	row, err := l.w.first("SELECT MAX(version) FROM schema_version")
-	if err != nil {
+	if err := l.upgrade(); err != nil {
 		return err
-	}
-	if v, ok := row[0].(int64); !ok || v != schemaVersion {
-		return fmt.Errorf("its schema version is %v, this program knows %d: use the program that wrote it, or a newer one", row[0], schemaVersion)
 	}
 	for _, t := range tables() {
 		if _, err := l.w.first("SELECT * FROM " + t + " LIMIT 1"); err != nil {
@@ -132,8 +129,32 @@ func (l *Ledger) probe() error {
 	if err := l.w.script("BEGIN IMMEDIATE; ROLLBACK"); err != nil {
 		return err
 	}
+	var err error
 	l.cache, err = loadCache(l.w)
 	return err
+}
+
+// upgrade brings a ledger of an older version to this one's, each step whole or
+// not at all.
+func (l *Ledger) upgrade() error {
+	row, err := l.w.first("SELECT MAX(version) FROM schema_version")
+	if err != nil {
+		return err
+	}
+	v, _ := row[0].(int64)
+	steps := upgrades()
+	for ; v < schemaVersion && steps[v] != ""; v++ {
+		next := strconv.FormatInt(v+1, 10)
+		err := l.w.script("BEGIN IMMEDIATE; " + steps[v] + "; UPDATE schema_version SET version = " + next + "; PRAGMA user_version = " + next + "; COMMIT")
+		if err != nil {
+			_ = l.w.script("ROLLBACK") // fails where SQLite has rolled back already
+			return fmt.Errorf("cannot bring it from schema version %d to %s (nothing of that was kept): %w", v, next, err)
+		}
+	}
+	if v != schemaVersion {
+		return fmt.Errorf("its schema version is %v, this program knows %d: use the program that wrote it, or a newer one", row[0], schemaVersion)
+	}
+	return nil
 }
 
 // Close gives the data directory back.

@@ -158,11 +158,15 @@ func (t *tx) bookPostings(n *nodeState, slot int64, w *window.Window) error {
 	var few [8]*jobNode
 	jobs := few[:0]
 	for i := range w.Jobs {
-		jn, err := t.jobOn(n, &w.Jobs[i])
+		jn, err := t.jobOn(n, &w.Jobs[i], w.EndMS)
 		if err != nil {
 			return err
 		}
 		jobs = append(jobs, jn)
+	}
+	t.posted = t.posted[:0]
+	for _, jn := range jobs {
+		t.posted = append(t.posted, jn.job.project)
 	}
 	for i := range w.Postings {
 		p := &w.Postings[i]

@@ -85,14 +85,22 @@ func findJobs(ctx context.Context, q *sql.Tx, where string, args ...any) ([]*fou
 	err := each(ctx, q, func(scan func(...any) error) error {
 		f, open := &foundJob{}, 0
 		j := &f.books.Job
-		err := scan(&f.id, &f.books.Cluster, &j.ID, &j.Restart, &j.SubmitMS, &j.Project, &j.User, &j.StartMS, &j.EndMS, &open)
+		var saidStart, saidUntil int64
+		err := scan(&f.id, &f.books.Cluster, &j.ID, &j.Restart, &j.SubmitMS, &j.Project, &j.User, &j.StartMS, &j.EndMS, &open, &saidStart, &saidUntil)
 		if open > 0 {
 			j.EndMS = 0
 		}
+		if saidStart > 0 {
+			j.StartMS = saidStart
+		}
+		if saidUntil > 0 && saidUntil != forever {
+			j.EndMS = saidUntil
+		}
 		out = append(out, f)
 		return err
-	}, `SELECT j.id, c.name, j.ext_id, j.restart, j.submit_ms, p.name, j.user_name, j.start_ms, j.end_ms, j.open_nodes
-		FROM job j JOIN cluster c ON c.id = j.cluster_id JOIN project p ON p.id = j.project_id WHERE `+where, args...)
+	}, `SELECT j.id, c.name, j.ext_id, j.restart, j.submit_ms, p.name, j.user_name, j.start_ms, j.end_ms, j.open_nodes,
+			COALESCE(f.start_ms, 0), COALESCE(f.until_ms, 0)
+		FROM job j JOIN cluster c ON c.id = j.cluster_id JOIN project p ON p.id = j.project_id LEFT JOIN job_fact f ON f.job_id = j.id WHERE `+where, args...)
 	return out, err
 }
 

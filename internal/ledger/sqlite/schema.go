@@ -6,7 +6,7 @@ const (
 	// applicationID marks the file as ours ("wled").
 	applicationID = 0x776c6564
 	// schemaVersion is what this program reads and writes.
-	schemaVersion = 1
+	schemaVersion = 2
 	// forever ends a presence that goes on.
 	forever = int64(1<<63 - 1)
 )
@@ -53,15 +53,11 @@ CREATE TABLE project (
   id INTEGER PRIMARY KEY, cluster_id INTEGER NOT NULL, name TEXT NOT NULL,
   use_of INTEGER NOT NULL, -- 0 for projects; nobody's pseudo projects have their use
   UNIQUE (cluster_id, name, use_of));
-CREATE TABLE job (
-  id INTEGER PRIMARY KEY, cluster_id INTEGER NOT NULL, ext_id TEXT NOT NULL, restart INTEGER NOT NULL, submit_ms INTEGER NOT NULL,
-  project_id INTEGER NOT NULL, user_name TEXT NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
-  open_nodes INTEGER NOT NULL, first_slot INTEGER NOT NULL, last_slot INTEGER NOT NULL,
-  UNIQUE (cluster_id, ext_id, restart, submit_ms));
-CREATE INDEX job_by_first ON job (cluster_id, first_slot);
-CREATE INDEX job_by_last ON job (cluster_id, last_slot);
-CREATE INDEX job_by_project ON job (project_id);
-
+-- job: a run of a job. restart and submit_ms are the best that is known of it;
+-- told_restart and told_submit_ms are its key as nodes tell it, if one did.
+-- assigned: a person said which project it belongs to.
+JOB
+FACTS
 -- posting: the booked side.
 CREATE TABLE posting (
   slot INTEGER NOT NULL, node_id INTEGER NOT NULL, job_id INTEGER NOT NULL, CELLS,
@@ -111,9 +107,52 @@ CREATE INDEX presence_by_node ON presence (node_id, to_ms);
 CREATE INDEX presence_by_cluster ON presence (cluster_id, to_ms);
 `
 
+// jobTable is a table of its own for the sake of upgrade, which makes it anew.
+const jobTable = `CREATE TABLE job (
+  id INTEGER PRIMARY KEY, cluster_id INTEGER NOT NULL, ext_id TEXT NOT NULL, restart INTEGER NOT NULL, submit_ms INTEGER NOT NULL,
+  project_id INTEGER NOT NULL, user_name TEXT NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,
+  open_nodes INTEGER NOT NULL, first_slot INTEGER NOT NULL, last_slot INTEGER NOT NULL,
+  told INTEGER NOT NULL, told_restart INTEGER NOT NULL, told_submit_ms INTEGER NOT NULL, assigned INTEGER NOT NULL);
+CREATE INDEX job_by_ext ON job (cluster_id, ext_id);
+CREATE INDEX job_by_first ON job (cluster_id, first_slot);
+CREATE INDEX job_by_last ON job (cluster_id, last_slot);
+CREATE INDEX job_by_project ON job (project_id);
+`
+
+// factTables hold what other systems say: of runs, of projects, and how far they
+// were read. until_ms is the end of a run, forever while it goes on; hash is of
+// what was said, so that what is said again is not written again; nodes are
+// names by line, deflated where that is shorter.
+const factTables = `
+CREATE TABLE job_fact (
+  job_id INTEGER PRIMARY KEY, cluster_id INTEGER NOT NULL, submit_ms INTEGER NOT NULL, start_ms INTEGER NOT NULL, until_ms INTEGER NOT NULL,
+  restart INTEGER NOT NULL, any_restart INTEGER NOT NULL, account TEXT NOT NULL, user_name TEXT NOT NULL, name TEXT NOT NULL,
+  partition_name TEXT NOT NULL, qos TEXT NOT NULL, state TEXT NOT NULL, array_job TEXT NOT NULL, array_task TEXT NOT NULL, het_job TEXT NOT NULL,
+  requested TEXT NOT NULL, allocated TEXT NOT NULL, cpus INTEGER NOT NULL, gpus INTEGER NOT NULL, node_count INTEGER NOT NULL, nodes BLOB NOT NULL,
+  suspended_ms INTEGER NOT NULL, claimed_j INTEGER NOT NULL, seen_ms INTEGER NOT NULL, hash INTEGER NOT NULL);
+CREATE INDEX job_fact_by_until ON job_fact (cluster_id, until_ms);
+CREATE TABLE project_fact (
+  cluster_id INTEGER NOT NULL, name TEXT NOT NULL, parent TEXT NOT NULL, title TEXT NOT NULL, investigator TEXT NOT NULL,
+  organization TEXT NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, seen_ms INTEGER NOT NULL,
+  PRIMARY KEY (cluster_id, name)) WITHOUT ROWID;
+CREATE TABLE mark (name TEXT PRIMARY KEY, at_ms INTEGER NOT NULL);
+`
+
 // schemaSQL is the schema with its columns of sums written out.
 func schemaSQL() string {
-	return strings.ReplaceAll(schema, "CELLS", cells("% INTEGER NOT NULL DEFAULT 0"))
+	return strings.NewReplacer("CELLS", cells("% INTEGER NOT NULL DEFAULT 0"), "JOB\n", jobTable, "FACTS", factTables).Replace(schema)
+}
+
+// upgrades gives the statements that make the next version of a schema.
+func upgrades() map[int64]string {
+	return map[int64]string{
+		// Runs of one id are told apart by more than their key.
+		1: `ALTER TABLE job RENAME TO job_old;
+			DROP INDEX job_by_first; DROP INDEX job_by_last; DROP INDEX job_by_project; ` + jobTable + `
+			INSERT INTO job SELECT id, cluster_id, ext_id, restart, submit_ms, project_id, user_name, start_ms, end_ms, open_nodes,
+				first_slot, last_slot, CASE WHEN start_ms <> 0 OR first_slot <= last_slot OR ext_id = '' THEN 1 ELSE 0 END, restart, submit_ms, 0 FROM job_old;
+			DROP TABLE job_old; ` + factTables,
+	}
 }
 
 // tables lists every table, for the check at opening.
@@ -121,6 +160,6 @@ func tables() []string {
 	return []string{
 		"cluster", "policy", "node", "node_end", "catalogue", "odometer", "node_slot", "seen", "project", "job",
 		"posting", "job_node", "project_slot", "project_day", "project_total", "cluster_slot", "cluster_day",
-		"job_day", "project_jobs", "hole", "quarantine", "event", "presence",
+		"job_day", "project_jobs", "hole", "quarantine", "event", "presence", "job_fact", "project_fact", "mark",
 	}
 }

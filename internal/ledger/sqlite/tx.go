@@ -44,7 +44,8 @@ type tx struct {
 	postKeys []postKey
 	projects map[slotKey]*sums
 	clusters map[slotKey]*clusterSums
-	newest   int64 // newest slot written
+	newest   int64   // newest slot written
+	posted   []int64 // projects that the jobs of the last window were posted to
 }
 
 func newTx(l *Ledger) *tx {
@@ -263,7 +264,19 @@ type tableWriters struct {
 type jobWriter struct{ *bulk }
 
 func (b *jobWriter) put(j *jobState) error {
-	return b.row(j.id, j.key.cluster, j.key.id, int64(j.key.restart), j.key.submit, j.project, j.user, j.start, j.end, j.open, j.first, j.last)
+	var told jobKey
+	if j.told != nil {
+		told = *j.told
+	}
+	return b.row(j.id, j.of.cluster, j.of.id, int64(j.key.restart), j.key.submit, j.project, j.user, j.start, j.end, j.open, j.first, j.last,
+		flag(j.told != nil), int64(told.restart), told.submit, flag(j.assigned))
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func newTableWriters(w *writer) *tableWriters {
@@ -281,7 +294,7 @@ func newTableWriters(w *writer) *tableWriters {
 		projectTotal: w.sumsBulk("project_total", []string{"project_id"}),
 		job: &jobWriter{w.upsert("job", []string{"id"}, []string{
 			"cluster_id", "ext_id", "restart", "submit_ms", "project_id",
-			"user_name", "start_ms", "end_ms", "open_nodes", "first_slot", "last_slot",
+			"user_name", "start_ms", "end_ms", "open_nodes", "first_slot", "last_slot", "told", "told_restart", "told_submit_ms", "assigned",
 		}, nil)},
 	}
 }

@@ -45,7 +45,7 @@ func Demo() *Ledger {
 	b.Metered += b.Nobody.Total()
 	return &Ledger{
 		ByMonth: map[string]map[int64]ledger.Books{"leonardo": {demoFrom: b}},
-		Runs:    demoJobs(), Known: demoNodes(),
+		Runs:    demoJobs(), Known: demoNodes(), Stated: demoFacts(), Silent: demoSilent(),
 		Seen: []ledger.EventRow{{
 			Node:  ledger.Node{Cluster: "leonardo", Name: "lrdn0002"},
 			Event: window.Event{AtMS: demoFrom + 5_000_000, Kind: "reset", Meter: "gpu1", Detail: "driver was loaded anew"},
@@ -86,6 +86,34 @@ func demoJobs() []ledger.JobBooks {
 		run("71002", 0, "", "u003", 5, 2),
 		running,
 	}
+}
+
+// demoFacts are what the workload manager says of both runs of 71001.
+func demoFacts() []ledger.JobFacts {
+	run := func(restart uint32, state string, start, hours int64, claim int64) ledger.JobFacts {
+		from := int64(demoFrom) + start*3_600_000
+		return ledger.JobFacts{
+			Cluster: "leonardo", Job: window.Job{
+				ID: "71001", Restart: restart, Project: "EUHPC_A01_001", User: "u001",
+				SubmitMS: demoFrom, StartMS: from, EndMS: from + hours*3_600_000,
+			},
+			Name: "gpt3-175b", Partition: "boost_usr_prod", QOS: "normal", State: state,
+			Requested: "cpu=64,mem=988G,node=2,gres/gpu=8", Allocated: "cpu=64,mem=988G,node=2,gres/gpu=8",
+			CPUs: 64, GPUs: 8, Nodes: []string{"lrdn0001", "lrdn0002"}, ClaimedJoules: claim, SeenMS: demoTo,
+		}
+	}
+	return []ledger.JobFacts{run(0, "NODE_FAIL", 10, 3, -1), run(1, "COMPLETED", 20, 24, 424_800_000)}
+}
+
+// demoSilent is a job that no node told of.
+func demoSilent() []ledger.JobFacts {
+	from := Now().UnixMilli() - 20*3_600_000
+	return []ledger.JobFacts{{
+		Cluster: "leonardo", Job: window.Job{
+			ID: "71009", Project: "EUHPC_B22_047", User: "u002", SubmitMS: from - 60_000, StartMS: from, EndMS: from + 90*60_000,
+		},
+		Name: "restart test", State: "NODE_FAIL", Nodes: []string{"lrdn0003", "lrdn0004"}, ClaimedJoules: -1, SeenMS: from,
+	}}
 }
 
 func demoNodes() []ledger.NodeStatus {

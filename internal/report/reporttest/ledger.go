@@ -25,7 +25,10 @@ type Ledger struct {
 	Apart    []ledger.QuarantineEntry
 	Audits   map[string]ledger.AuditResult
 	Reposted ledger.Result
-	Fails    error // every method returns it
+	Stated   []ledger.JobFacts     // what Facts answers from
+	Silent   []ledger.JobFacts     // what Unmetered answers from
+	Projects []ledger.ProjectFacts // what ProjectFacts answers from
+	Fails    error                 // every method returns it
 
 	// What was asked last.
 	AskedNowMS, AskedFromMS, AskedToMS int64
@@ -56,6 +59,51 @@ func (l *Ledger) Catalogue(context.Context, ledger.Node, uint64) (*window.Catalo
 
 // Assign is not for this ledger.
 func (l *Ledger) Assign(context.Context, string, window.Job, string) error { return errReadOnly }
+
+// Describe is not for this ledger.
+func (l *Ledger) Describe(context.Context, []ledger.JobFacts) error { return errReadOnly }
+
+// Facts answers from Stated.
+func (l *Ledger) Facts(_ context.Context, cluster, id string) ([]ledger.JobFacts, error) {
+	var out []ledger.JobFacts
+	for _, f := range l.Stated {
+		if f.Cluster == cluster && f.Job.ID == id {
+			out = append(out, f)
+		}
+	}
+	return out, l.Fails
+}
+
+// Unmetered answers from Silent.
+func (l *Ledger) Unmetered(_ context.Context, cluster string, fromMS, toMS int64) ([]ledger.JobFacts, error) {
+	var out []ledger.JobFacts
+	for _, f := range l.Silent {
+		if f.Cluster == cluster && f.NodeMS(fromMS, toMS) > 0 {
+			out = append(out, f)
+		}
+	}
+	return out, l.Fails
+}
+
+// PutProjects is not for this ledger.
+func (l *Ledger) PutProjects(context.Context, []ledger.ProjectFacts) error { return errReadOnly }
+
+// ProjectFacts answers from Projects.
+func (l *Ledger) ProjectFacts(_ context.Context, cluster string) ([]ledger.ProjectFacts, error) {
+	var out []ledger.ProjectFacts
+	for _, f := range l.Projects {
+		if f.Cluster == cluster {
+			out = append(out, f)
+		}
+	}
+	return out, l.Fails
+}
+
+// Mark is not for this ledger.
+func (l *Ledger) Mark(context.Context, string, int64) error { return errReadOnly }
+
+// LastMark is none.
+func (l *Ledger) LastMark(context.Context, string) (int64, error) { return 0, l.Fails }
 
 // Clusters lists the clusters of ByMonth.
 func (l *Ledger) Clusters(context.Context) ([]string, error) {

@@ -1,0 +1,111 @@
+package slurm
+
+import (
+	"context"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"go.uber.org/zap"
+)
+
+// Run follows the tree until ctx ends. Events of the kernel (inotify) make the
+// edges exact; the look each second finds what no event told. Where inotify is
+// not to be had, that alone remains.
+func (w *Watcher) Run(ctx context.Context) {
+	defer w.wg.Wait()
+	if w.opt.Ask != nil {
+		w.wg.Go(func() { w.answerAsks(ctx) })
+	}
+	f := newFollower(w.opt.Log)
+	defer f.close()
+	tick := time.NewTicker(rescan)
+	defer tick.Stop()
+	soon := time.NewTimer(0) // the first look
+	defer soon.Stop()
+	waiting := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-f.events:
+			if !ok {
+				f.events = nil
+				continue
+			}
+			f.saw(e)
+			if !waiting { // what comes in one go is one look
+				waiting = true
+				soon.Reset(pause)
+			}
+			continue
+		case <-w.kick:
+		case <-tick.C:
+		case <-soon.C:
+			waiting = false
+		}
+		if w.scan(ctx); f.follow(w.folders()) && !waiting {
+			waiting = true // what came before a folder was watched
+			soon.Reset(pause)
+		}
+	}
+}
+
+func (w *Watcher) folders() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.parents
+}
+
+// follower has the kernel tell of changes in folders. With a nil channel it
+// tells nothing.
+type follower struct {
+	watch   *fsnotify.Watcher
+	events  <-chan fsnotify.Event
+	watched map[string]bool
+	log     *zap.Logger
+	failed  bool
+}
+
+func newFollower(log *zap.Logger) *follower {
+	f := &follower{watched: map[string]bool{}, log: log}
+	watch, err := fsnotify.NewWatcher()
+	if err != nil {
+		log.Warn("no inotify: cgroups are looked at once a second", zap.Error(err))
+		return f
+	}
+	f.watch, f.events = watch, watch.Events
+	return f
+}
+
+func (f *follower) close() {
+	if f.watch != nil {
+		f.watch.Close()
+	}
+}
+
+// saw notes that a folder that was watched has gone.
+func (f *follower) saw(e fsnotify.Event) {
+	if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {
+		delete(f.watched, e.Name)
+	}
+}
+
+// follow watches the folders that are not watched yet, and tells whether there
+// were any. Those that went are no longer watched by themselves.
+func (f *follower) follow(folders []string) (added bool) {
+	for _, dir := range folders {
+		if f.watch == nil || f.watched[dir] {
+			continue
+		}
+		if err := f.watch.Add(dir); err != nil {
+			if !f.failed {
+				f.failed = true
+				f.log.Warn("a cgroup cannot be followed: it is looked at once a second", zap.String("cgroup", dir), zap.Error(err))
+			}
+			continue
+		}
+		f.watched[dir] = true
+		added = true
+	}
+	return added
+}

@@ -1,0 +1,65 @@
+package series
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/wattledger/wattledger/internal/series/metric"
+)
+
+// intro stands before the lists; what it says is tested in package sums.
+const intro = `# Metrics
+
+This page is written from the lists in the code (` + "`go test ./internal/series -run TestDocs -update`" + `); a test compares both.
+
+## Series of the store
+
+The aggregator keeps these series itself and answers PromQL over them: a Prometheus data source of Grafana points at the aggregator's address, or at
+its address with ` + "`/prometheus`" + `. Units are base units; a name that ends in ` + "`_total`" + ` is a counter. Nothing is stored that is not listed.
+
+- **Stamps.** A sample is stamped at the end of the time it speaks of: a power sample with the end of its second, a gauge with the end of its window, a
+  counter with the last window end it contains. ` + "`avg_over_time(wattledger_node_power_watts[10s] @ T)`" + ` of a window that ends at T is therefore the energy booked
+  for it over its length.
+- **Hours.** ` + "`x @ end - x @ start`" + ` of ` + "`wattledger_project_energy_joules_total`" + ` is the report of that time, to the precision of a float, where both ends are edges of slots
+  (quarters of an hour) and no data was late. The counters start from the books, not from zero, and go on after a restart where the books are.
+- **Late data.** Sums wait up to a minute (` + "`series.wait`" + `) for a node that is behind; the edge of a slot waits 15 s in any case. What comes later still is added to the
+  next step of the counters: it raises later samples, never past ones. Its power is in the series of its node and in no sum. Both are counted
+  (` + "`wattledger_series_late_windows_total`, `wattledger_series_late_power_seconds_total`" + `). An aggregator that was away is no reason for late data: its agents send
+  what it missed, and the sums are made for the time it belongs to.
+- **Corrections.** Energy that is given to another project after it was posted, or booked from quarantine, is in reports at once. The counter of a project never goes
+  down and never moves energy; what was booked from quarantine comes with the next start.
+- **Power of a project.** A node's power in a second is shared between projects as the postings of its window are. Over the window this is exact; within it, two jobs
+  that share a node, or follow each other, are blended.
+- **Gaps.** A node that is silent is missing, not zero: its series end, and the sums are without it. ` + "`wattledger_cluster_power_nodes`" + ` says how many nodes are in them.
+- **Memory and disk.** ` + "`GOMEMLIMIT`" + ` bounds the heap; the files of the store are mapped and reclaimable. Retention is by time and size, whichever comes first.
+
+`
+
+// WriteDocs writes docs/metrics.md.
+func WriteDocs(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString(intro)
+	table(&b, metric.All(), true)
+	b.WriteString("\n## The store about itself\n\nOn the aggregator's `/metrics`.\n\n")
+	table(&b, Own(), false)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func table(b *strings.Builder, list []metric.Metric, from bool) {
+	b.WriteString("| metric | type | unit | labels | what it says |")
+	rule := "\n|---|---|---|---|---|"
+	if from {
+		b.WriteString(" from | every |")
+		rule += "---|---|"
+	}
+	b.WriteString(rule + "\n")
+	for _, m := range list {
+		_, _ = fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |", m.Name, m.Type, m.Unit, strings.Join(m.Labels, ", "), m.Help)
+		if from {
+			_, _ = fmt.Fprintf(b, " %s | %s |", m.From, m.Every)
+		}
+		b.WriteByte('\n')
+	}
+}
