@@ -33,6 +33,9 @@ func main() {
 
 // run is the program; ctx ends when it is to stop.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "dashboards" {
+		return writeDashboards(args[1:], stdout, stderr)
+	}
 	f := flag.NewFlagSet("wattledger-aggregator", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	file := f.String("config", "", "settings (`FILE`, see aggregator.yaml); none are needed on a loopback address")

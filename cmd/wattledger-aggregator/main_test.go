@@ -117,13 +117,13 @@ func TestBooksFromTheLink(t *testing.T) {
 			t.Fatalf("metrics: %d", code)
 		}
 		for line := range strings.Lines(page) {
-			if strings.HasPrefix(line, "wattledger_project_energy_joules_total") {
+			if strings.HasPrefix(line, "wattledger_cluster_energy_joules_total") {
 				return strings.TrimSpace(line)
 			}
 		}
 		return ""
 	}
-	const labels = `wattledger_project_energy_joules_total{class="gpu",cluster="c",project="",use="idle"} `
+	const labels = `wattledger_cluster_energy_joules_total{class="gpu",cluster="c",use="idle"} `
 	if got := sum(url); got != labels+"160000" {
 		t.Errorf("after 20 windows: %s", got)
 	}

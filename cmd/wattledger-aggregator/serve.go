@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/wattledger/wattledger/internal/accounting"
 	"github.com/wattledger/wattledger/internal/auth"
 	"github.com/wattledger/wattledger/internal/config"
 	"github.com/wattledger/wattledger/internal/intake"
@@ -33,6 +34,9 @@ const stopWithin = 30 * time.Second
 // serve wires the aggregator and runs it until ctx ends:
 //
 //	listener ─▶ intake ─▶ ledger ◀─ web, metrics
+//	              │         ▲
+//	              ▼    accounting (Slurm)
+//	            series ◀─ PromQL
 //
 // It stops in the order of the arrows: no new requests, those under way are
 // committed and answered, then the ledger is closed.
@@ -55,9 +59,18 @@ func serve(ctx context.Context, c *config.Aggregator, stdout io.Writer) (err err
 	if err := reg.Register(books); err != nil {
 		return fmt.Errorf("cannot register metrics of the books: %w", err)
 	}
+	view, err := seriesOf(ctx, c, led, reg, log)
+	if err != nil {
+		return err
+	}
 	in, err := intake.New(intake.Options{
 		Ledger: led, Guard: guard, CommitEvery: c.CommitEvery, Now: time.Now, Log: log, Registerer: reg,
+		Booked: view.booked(),
 	})
+	if err != nil {
+		return err
+	}
+	polls, err := pollers(c, led, reg, log)
 	if err != nil {
 		return err
 	}
@@ -70,8 +83,8 @@ func serve(ctx context.Context, c *config.Aggregator, stdout io.Writer) (err err
 		return errors.Join(err, listener.Close())
 	}
 	var ready atomic.Bool
-	srv := server(handler(c, led, in, guard, reg, &ready, log), cert, log)
-	return runAll(ctx, srv, listener, in, &ready, log, func() {
+	srv := server(handler(c, led, in, view, guard, reg, &ready, log), cert, log)
+	return runAll(ctx, srv, listener, in, view, polls, &ready, log, func() {
 		url := cert.scheme() + "://" + listener.Addr().String()
 		_, _ = fmt.Fprintln(stdout, "wattledger-aggregator listens on", url)
 		obs.Ready("listening on " + url)
@@ -79,11 +92,12 @@ func serve(ctx context.Context, c *config.Aggregator, stdout io.Writer) (err err
 }
 
 // handler is everything that can be asked of the aggregator.
-func handler(c *config.Aggregator, led ledger.Ledger, in *intake.Intake, guard *auth.Guard,
+func handler(c *config.Aggregator, led ledger.Ledger, in *intake.Intake, view seriesView, guard *auth.Guard,
 	reg *prometheus.Registry, ready *atomic.Bool, log *zap.Logger,
 ) http.Handler {
 	mux := http.NewServeMux()
 	in.Register(mux)
+	view.register(mux, guard)
 	mux.Handle("GET /metrics", guard.Reader(obs.Metrics(reg, log)))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "alive\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -122,15 +136,27 @@ func server(h http.Handler, cert *certificate, log *zap.Logger) *http.Server {
 	return srv
 }
 
-// runAll runs server and intake until ctx ends, and stops them in order. reload
-// is called on SIGHUP.
-func runAll(ctx context.Context, srv *http.Server, l net.Listener, in *intake.Intake, ready *atomic.Bool,
-	log *zap.Logger, started func(), reload func() error,
+// runAll runs server, intake and pollers until ctx ends, and stops them in order.
+// reload is called on SIGHUP.
+func runAll(ctx context.Context, srv *http.Server, l net.Listener, in *intake.Intake, view seriesView, polls []*accounting.Poller,
+	ready *atomic.Bool, log *zap.Logger, started func(), reload func() error,
 ) error {
 	booking, stopBooking := context.WithCancel(context.Background())
 	defer stopBooking()
 	tasks, failed := errgroup.WithContext(context.Background())
-	tasks.Go(func() error { return in.Run(booking) })
+	storing, stopStoring := context.WithCancel(context.Background())
+	defer stopStoring()
+	tasks.Go(func() error {
+		defer stopStoring() // nothing is booked any more
+		return in.Run(booking)
+	})
+	tasks.Go(func() error {
+		view.run(storing, log)
+		return nil
+	})
+	for _, p := range polls {
+		tasks.Go(func() error { return p.Run(booking) })
+	}
 	tasks.Go(func() error {
 		err := serveOn(srv, l)
 		if errors.Is(err, http.ErrServerClosed) {
