@@ -16,7 +16,7 @@ export WATTLEDGER_RECORDING := $(abspath $(wildcard $(RECORDING)))
 TOOL := go tool -modfile=internal/tools/go.mod
 LINT := $(TOOL) golangci-lint
 
-.PHONY: help run build test deps unit vet tidy lint fmt fuzz e2e test-slurm bench-agent bench-aggregator \
+.PHONY: help run build test deps unit peers test-slurm packages test-packages vet tidy lint fmt fuzz e2e test-slurm bench-agent bench-aggregator \
 	bench-replay mutants proto golden docs packages test-packages test-gpu clean
 
 help: ## this list
@@ -37,6 +37,7 @@ test: ## everything that must pass before a change lands
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory vet
 	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory peers
 	@$(MAKE) --no-print-directory e2e
 	@echo "make test: all passed"
 
@@ -46,11 +47,10 @@ deps: ## installs what the tests need, where it is missing
 unit: ## unit tests with the race detector
 	go test -race -timeout 20m ./...
 	go test -race -tags failpoint ./internal/failpoint/...
-	go test -race -tags lab -count=1 ./collector/ipmi
 
 vet:
 	go vet ./...
-	go vet -tags e2e,failpoint,lab ./...
+	go vet -tags e2e,failpoint,lab,peers ./...
 
 tidy: ## go.mod and go.sum say what is used
 	go mod tidy -diff
@@ -69,8 +69,13 @@ fuzz: ## every fuzz test, FUZZTIME each (30s, or 10000000x)
 e2e: ## real programs, real peers; fails, never skips, where one is missing
 	go test -tags e2e -count=1 -parallel 8 -timeout 40m ./test/e2e/... # they wait more than they work
 
-test-slurm: ## hooks and cgroups on a real Slurm of two nodes; fails where it is not installed
-	go test -tags lab -count=1 -timeout 10m ./test/slurm-lab/...
+peers: ## packages against the real servers they speak to: Slurm, IPMI, Prometheus, Alertmanager, VictoriaMetrics, InfluxDB
+	go test -tags lab,peers -count=1 -p 3 -timeout 30m ./collector/ipmi ./internal/accounting/slurm ./test/slurm-lab/... ./test/peers/... ./alerts/...
+
+test-slurm: ## all that needs a real Slurm; fails where it is not installed
+	@scripts/setup.sh test
+	go test -tags lab -count=1 -p 2 -timeout 20m ./test/slurm-lab/... ./internal/accounting/slurm
+	go test -tags e2e -count=1 -timeout 20m -run Slurm ./test/e2e/...
 
 bench-agent: ## the agent beside a peer on one emulated node: memory, CPU and system calls a tick
 	@scripts/setup.sh bench
@@ -105,8 +110,8 @@ test-packages: ## installs, upgrades and purges the packages under a real system
 	@scripts/setup.sh test
 	go test -tags e2e -count=1 -timeout 20m -run 'Packages|SystemdUnits' ./test/e2e/...
 
-test-gpu: ## checks on a real GPU
-	@echo "skipped: no GPU code yet"
+test-gpu: ## reads real GPUs for a minute, counter against power; skipped with a word where there is none
+	go test -tags gpu -count=1 -v ./test/gpu
 
 clean: ## removes bin/ and caches of the tests
 	rm -rf bin .cache

@@ -6,145 +6,82 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/units"
 )
 
-// joules selects the aggregator's counter of booked energy. Nobody's energy
-// (idle, system, unknown) has an empty project.
-func joules(more string) string {
-	return `wattledger_project_energy_joules_total{cluster=~"$cluster"` + more + `}`
+func projects() page {
+	return page{
+		uid: uidProjects, title: "projects", since: "now-24h", refresh: "1m",
+		description: "Who burns the power, and how much each project has burnt. The graphs show; what is charged is in the report (wattledger report), and differs where data came late.",
+		variables:   []cog.Builder[dashboard.VariableModel]{someClusters(), someProjects()},
+		notes:       alertsAndEvents(""),
+		sections: []section{
+			{"In this range", projectNumbers()},
+			{"Power and energy", projectPower()},
+		},
+	}
 }
 
-const (
-	ofProjects = `, project=~"$project", project!=""`
-	perKWh     = ` / 3.6e6`
-)
-
-// power is W: joules per second over five minutes, as many as thirty windows.
-func power(by, more string) string { return `sum by (` + by + `) (rate(` + joules(more) + `[5m]))` }
-
-func energyOfDay(by, more string) string {
-	return `sum by (` + by + `) (increase(` + joules(more) + `[24h]))`
-}
-
-func projectsAndBooks() *dashboard.DashboardBuilder {
-	b := dashboard.NewDashboardBuilder("wattledger: projects and books").Uid("wattledger-projects").
-		Description("Who burns the power now, and whether every window of it is booked. For amounts that are charged, ask for a report.").
-		Tags([]string{"wattledger", "energy"}).Readonly().Timezone("browser").
-		Time("now-6h", "now").Refresh("30s").Tooltip(dashboard.DashboardCursorSyncCrosshair).
-		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus")).
-		WithVariable(choice("cluster", `label_values(wattledger_project_energy_joules_total, cluster)`, "Cluster")).
-		WithVariable(choice("project", `label_values(wattledger_project_energy_joules_total{cluster=~"$cluster", project!=""}, project)`, "Project"))
-	b = b.WithRow(dashboard.NewRowBuilder("Power and energy"))
-	for _, p := range energyPanels() {
-		b = b.WithPanel(p)
-	}
-	b = b.WithRow(dashboard.NewRowBuilder("The books: is everything booked"))
-	for _, p := range bookPanels() {
-		b = b.WithPanel(p)
-	}
-	return b
-}
-
-func energyPanels() []cog.Builder[dashboard.Panel] {
-	share := func(use string) string {
-		return `sum(increase(` + joules(`, use="`+use+`"`) + `[24h])) / sum(increase(` + joules("") + `[24h]))`
-	}
+func projectNumbers() []cog.Builder[dashboard.Panel] {
+	mine := of("wattledger_project_energy_joules_total", ofProjects)
+	all := of("wattledger_cluster_energy_joules_total") // few series: reading all projects' again would cost as much as theirs
+	held := of("wattledger_project_held_energy_joules_total", ofProjects)
 	return []cog.Builder[dashboard.Panel]{
 		panel{
-			title: "Power now", unit: units.Watt, width: 6, height: 4,
-			description: "Power of all nodes of the chosen clusters, projects or not: booked energy per second over the last five minutes.",
-			queries:     []query{{`sum(rate(` + joules("") + `[5m]))`, "power"}},
+			title: "Power of the chosen projects", unit: units.Watt, width: 6, height: 4,
+			description: "Power of the chosen projects, the mean of the last two minutes, busy and held together. Zero with running jobs means that jobs do not reach the agents: look at the workload manager's hook.",
+			queries:     []query{{expr: `sum(avg_over_time(` + of("wattledger_project_power_watts", ofProjects) + `[2m]))`, legend: "power"}},
 		}.number(),
 		panel{
-			title: "Energy of the last 24 hours", unit: units.KiloWattHour, width: 6, height: 4,
-			description: "Energy booked in the last 24 hours, projects, idle and system together. Prometheus extrapolates: the exact amount is in the report.",
-			queries:     []query{{`sum(increase(` + joules("") + `[24h]))` + perKWh, "energy"}},
+			title: "Energy", unit: units.KiloWattHour, width: 6, height: 4,
+			description: "Energy booked to the chosen projects over the range that is shown. Prometheus extrapolates to the range's edges; the exact amount is in the report.",
+			queries:     []query{{expr: `sum(increase(` + mine + `[$__range]))` + perKWh, legend: "energy"}},
 		}.number(),
 		panel{
-			title: "Held, doing nothing", unit: units.PercentUnit, width: 6, height: 4,
-			description: "Share of the last 24 hours' energy that was burnt on devices held by jobs that did nothing with them. Projects pay for it.",
-			queries:     []query{{share("held"), "held"}},
-		}.number(from(0.10, "orange"), from(0.25, "red")),
+			title: "Of all energy", unit: units.PercentUnit, width: 6, height: 4,
+			description: "Their part of all energy that was booked in the range, that of nobody (idle, system, unknown) included. With all projects chosen the rest to 100 % is what the site pays itself.",
+			queries:     []query{{expr: `sum(increase(` + mine + `[$__range])) / sum(increase(` + all + `[$__range]))`, legend: "part"}},
+		}.number(),
 		panel{
-			title: "Idle, held by nobody", unit: units.PercentUnit, width: 6, height: 4,
-			description: "Share of the last 24 hours' energy that was burnt by devices no job held. The site pays for it.",
-			queries:     []query{{share("idle"), "idle"}},
-		}.number(from(0.20, "orange"), from(0.40, "red")),
+			title: "Held, doing nothing", unit: units.PercentUnit, width: 6, height: 4, levels: levels(0.10, 0.25),
+			description: "Part of their energy that was burnt on devices which did nothing. Above a tenth, the jobs dashboard names the jobs that hold them.",
+			queries:     []query{{expr: `sum(increase(` + held + `[$__range])) / sum(increase(` + mine + `[$__range]))`, legend: "held"}},
+			links:       []link{to("Jobs", uidJobs, label)},
+		}.number(),
+	}
+}
+
+func projectPower() []cog.Builder[dashboard.Panel] {
+	power := of("wattledger_project_power_watts", ofProjects)
+	mine := of("wattledger_project_energy_joules_total", ofProjects)
+	held := of("wattledger_project_held_energy_joules_total", ofProjects)
+	by := func(expr string) string { return `sum by (cluster, project) (` + expr + `)` }
+	return []cog.Builder[dashboard.Panel]{
 		panel{
 			title: "Power by project", unit: units.Watt, width: 24, height: 10,
-			description: "Power of each chosen project, busy and held together, stacked. The twenty largest at each instant are shown.",
-			queries:     []query{{`topk(20, ` + power("project", ofProjects) + `)`, "{{project}}"}},
+			description: "Power of each chosen project from the energy booked to it, the twenty largest at each instant, stacked. A gap in all of them at once is a loss of data; in one of them its jobs ended.",
+			queries:     []query{{expr: `topk(20, ` + by(`rate(`+mine+`[$__rate_interval])`) + `)`, legend: "{{project}} ({{cluster}})", step: moving}},
+			links:       []link{toProject(label), toJobsOf(label)},
 		}.areas(),
 		panel{
-			title: "Power by use", unit: units.Watt, width: 12, height: 9,
-			description: "What the power served: busy and held belong to jobs, idle to nobody, system to service and operating system, unknown to somebody nobody can name.",
-			queries:     []query{{power("use", ""), "{{use}}"}},
-		}.areas(),
-		panel{
-			title: "Power by class of hardware", unit: units.Watt, width: 12, height: 9,
-			description: "Where the power went: GPUs, CPUs, memory, the rest of the node (other), or nodes that are metered only as a whole (node).",
-			queries:     []query{{power("class", ""), "{{class}}"}},
-		}.areas(),
-		panel{
-			title: "Energy of the last 24 hours by project", unit: units.KiloWattHour, width: 24, height: 9,
-			description: "Energy of each chosen project over the last 24 hours, the twenty largest.",
-			queries:     []query{{`sort_desc(topk(20, ` + energyOfDay("project", ofProjects) + perKWh + `))`, "{{project}}"}},
+			title: "Energy by project", unit: units.KiloWattHour, width: 12, height: 11,
+			description: "Energy of each chosen project over the range, the twenty largest. \"(unassigned)\" are jobs whose project is not known yet: give the workload manager's accounts to wattledger, or assign them.",
+			queries:     []query{{expr: `sort_desc(topk(20, ` + by(`increase(`+mine+`[$__range])`) + perKWh + `))`, legend: "{{project}} ({{cluster}})"}},
+			links:       []link{toProject(label), toJobsOf(label)},
 		}.bars(),
-	}
-}
-
-func bookPanels() []cog.Builder[dashboard.Panel] {
-	quantile := func(q string) string {
-		return `histogram_quantile(` + q + `, sum by (le) (rate(wattledger_intake_commit_seconds_bucket[5m])))`
-	}
-	of := func(status string) string {
-		return `sum(increase(wattledger_intake_windows_total{status="` + status + `"}[24h]))`
-	}
-	return []cog.Builder[dashboard.Panel]{
 		panel{
-			title: "Quarantined windows, 24 hours", unit: units.Short, width: 6, height: 4,
-			description: "Windows that could not be booked and were set aside with a reason. Their energy is unbooked until they are posted again: wattledger quarantine.",
-			queries:     []query{{of("quarantined"), "quarantined"}},
-		}.number(from(1, "red")),
+			title: "Projects", unit: units.KiloWattHour, width: 12, height: 11,
+			description: "The fifty projects with most energy in the range: energy, what of it was burnt on devices that did nothing, and power now. Much held energy is waste that the project pays for; tell its lead.",
+			queries: []query{
+				{expr: `topk(50, ` + by(`increase(`+mine+`[$__range])`) + perKWh + `)`},
+				{expr: by(`increase(`+held+`[$__range])`) + perKWh},
+				{expr: by(`avg_over_time(` + power + `[2m])`)},
+			},
+			columns: []column{{name: "energy"}, {name: "held, doing nothing"}, {name: "power now", unit: units.Watt}},
+			links:   []link{toProject(field), toJobsOf(field)},
+		}.rows(),
 		panel{
-			title: "Conflicts, 24 hours", unit: units.Short, width: 6, height: 4,
-			description: "Windows whose range is booked with other content: two nodes with one name, or a cloned disk. They were refused.",
-			queries:     []query{{of("conflict"), "conflicts"}},
-		}.number(from(1, "red")),
-		panel{
-			title: "Since the last commit", unit: units.Seconds, width: 6, height: 4,
-			description: "Time since the ledger last booked. With nodes reporting it stays below the length of a window.",
-			queries:     []query{{`time() - max(wattledger_intake_last_commit_timestamp_seconds > 0)`, "age"}},
-		}.number(from(30, "orange"), from(300, "red")),
-		panel{
-			title: "Waiting for a commit", unit: units.Short, width: 6, height: 4,
-			description: "Windows that have arrived and wait for the next commit. It grows where the disk is too slow; agents keep theirs until they are acknowledged.",
-			queries:     []query{{`sum(wattledger_intake_queue_windows)`, "windows"}},
-		}.number(from(10_000, "orange"), from(100_000, "red")),
-		panel{
-			title: "Nodes", unit: units.Short, width: 12, height: 6,
-			description: "Nodes that have ever sent a window, by cluster. Whether they still do, the panel beside it says.",
-			queries:     []query{{`sum by (cluster) (wattledger_nodes{cluster=~"$cluster"})`, "{{cluster}}"}},
-		}.lines(),
-		panel{
-			title: "How far the books lag", unit: units.Seconds, width: 12, height: 6,
-			description: "Age of the last booked window: of the newest node, and of the one furthest behind. A silent node's device time is missing in the report until it comes back with its energy.",
-			queries: []query{{
-				`time() - wattledger_node_last_window_timestamp_seconds{cluster=~"$cluster"}`, "{{cluster}}, {{which}}",
-			}},
-		}.lines(),
-		panel{
-			title: "Windows per second by what became of them", unit: units.CountsPerSecond, width: 24, height: 8,
-			description: "Windows offered by agents. Booked is the normal case, duplicate a resend; the others want a look.",
-			queries:     []query{{`sum by (status) (rate(wattledger_intake_windows_total[5m]))`, "{{status}}"}},
-		}.lines(),
-		panel{
-			title: "Time to commit", unit: units.Seconds, width: 12, height: 9,
-			description: "How long the ledger takes to book what has gathered, half of the commits and 99 of 100. It is most of what an agent waits for its acknowledgement.",
-			queries:     []query{{quantile("0.5"), "half"}, {quantile("0.99"), "99 of 100"}},
-		}.lines(),
-		panel{
-			title: "Commits that failed", unit: units.CountsPerSecond, width: 12, height: 9,
-			description: "Commits the ledger refused as a whole: disk full or broken. Nothing of them was acknowledged, agents send again.",
-			queries:     []query{{`sum(rate(wattledger_intake_commit_errors_total[5m]))`, "failed"}},
-		}.lines(),
+			title: "Energy by hour", unit: units.KiloWattHour, width: 24, height: 9,
+			description: "Energy of the chosen projects by hour, the ten largest of each. Hours end where their column stands. Compare with the budget: wattledger balance says what is left.",
+			queries:     []query{{expr: `topk(10, ` + by(`increase(`+mine+`[1h])`) + perKWh + `)`, legend: "{{project}} ({{cluster}})", step: "1h"}},
+			links:       []link{toProject(label)},
+		}.steps(),
 	}
 }

@@ -17,6 +17,8 @@ test_packages=(
   systemd-container debootstrap util-linux # a real systemd to run them under
   rpm            # what our packages say to it
   openipmi ipmitool libopenipmi-dev        # a simulated management controller
+  munge slurmctld slurmd slurmdbd slurmrestd slurm-client # a Slurm cluster on this machine
+  slurm-wlm-basic-plugins slurm-wlm-jwt-plugin slurm-wlm-mysql-plugin mariadb-server iproute2 curl
 )
 peer_packages=(
   prometheus prometheus-alertmanager victoria-metrics # what series and alerts are sent to
@@ -45,7 +47,7 @@ if ! command -v dpkg >/dev/null; then
   # Not Debian: what counts is that the programs are there.
   servers=(prometheus prometheus-alertmanager victoria-metrics)
   case $1 in
-  test) programs=(gcc make git patch sqlite3 systemd-analyze systemd-nspawn debootstrap nsenter rpm ipmi_sim ipmitool "${servers[@]}") ;;
+  test) programs=(gcc make git patch sqlite3 systemd-analyze systemd-nspawn debootstrap nsenter rpm ipmi_sim ipmitool munged slurmctld slurmd slurmdbd slurmrestd sacct mariadbd ip curl "${servers[@]}") ;;
   peers) programs=("${servers[@]}") ;;
   *) programs=(gcc make) ;;
   esac

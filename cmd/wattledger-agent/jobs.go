@@ -97,13 +97,16 @@ func (w *witnesses) run(ctx context.Context, g *errgroup.Group) error {
 }
 
 func (w *witnesses) deliverOften(ctx context.Context) {
-	tick := time.NewTicker(keptEvery)
+	// on the second, when the meters are read: to wake up once more costs as much
+	onSecond := func() time.Duration { return time.Until(now().Truncate(keptEvery).Add(keptEvery)) }
+	tick := time.NewTimer(onSecond())
 	defer tick.Stop()
 	for said := ""; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			tick.Reset(onSecond())
 		}
 		err := w.deliver(ctx, w.handle)
 		if errors.Is(err, fs.ErrPermission) { // root hands them over: wattledger-edges.service

@@ -16,10 +16,8 @@ import (
 const settleAfter = 25 * time.Second
 
 // modest makes the process one that leaves the node's memory and its cores to its
-// jobs: a small heap, no profile of it, one core at most. Call it before anything
-// else is done.
+// jobs: a small heap, one core at most. Call it before anything else is done.
 func modest() (*footprint.Image, error) {
-	runtime.MemProfileRate = 0
 	debug.SetGCPercent(25)
 	runtime.GOMAXPROCS(1)
 	return footprint.Load()
@@ -32,7 +30,7 @@ func (d *daemon) settle(ctx context.Context) error {
 		return nil
 	case <-time.After(settleAfter):
 	}
-	defer debug.FreeOSMemory()
+	debug.FreeOSMemory()
 	if d.image == nil {
 		return nil
 	}

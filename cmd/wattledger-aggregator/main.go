@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	c, err := config.LoadAggregator(*file, flags)
 	if err == nil {
-		err = tokensAreFine(c)
+		err = errors.Join(tokensAreFine(c), rulesAreFine(c))
 	}
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, err)

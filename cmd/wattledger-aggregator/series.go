@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,7 +11,9 @@ import (
 	"github.com/wattledger/wattledger/internal/auth"
 	"github.com/wattledger/wattledger/internal/config"
 	"github.com/wattledger/wattledger/internal/ledger"
+	"github.com/wattledger/wattledger/internal/selfscrape"
 	"github.com/wattledger/wattledger/internal/series"
+	"github.com/wattledger/wattledger/internal/series/metric"
 	"github.com/wattledger/wattledger/internal/series/sums"
 	"github.com/wattledger/wattledger/internal/window"
 )
@@ -22,26 +23,22 @@ type seriesView struct{ *series.Store }
 
 // seriesOf makes the store before anything is booked: its counters start from
 // the ledger.
-func seriesOf(ctx context.Context, c *config.Aggregator, led ledger.Ledger, reg *prometheus.Registry, log *zap.Logger) (seriesView, error) {
+func seriesOf(ctx context.Context, c *config.Aggregator, led ledger.Ledger, out series.Outlet, reg *prometheus.Registry, log *zap.Logger) (seriesView, error) {
 	o := c.Series
-	if !o.Enabled {
-		return seriesView{}, nil
-	}
 	s, err := series.New(ctx, series.Options{
-		Dir: filepath.Join(c.DataDir, "series"), Ledger: led,
+		Dir: seriesDir(c), Ledger: led, Outlet: out,
 		RetentionTime: o.RetentionTime, RetentionBytes: o.RetentionBytes, OutOfOrder: o.OutOfOrder,
 		Limits: series.Limits{Timeout: o.QueryTimeout, Samples: o.MaxSamples, Series: o.MaxSeries, Concurrency: o.Concurrency},
-		Sums:   sums.Options{Wait: o.Wait, Jobs: o.Jobs}, Now: time.Now, Log: log, Registerer: reg,
+		Sums:   sums.Options{Wait: o.Wait, Jobs: o.Jobs}, Now: time.Now, Log: log, Registerer: reg, Own: reg,
 	})
 	return seriesView{s}, err
 }
 
-// booked is whom intake tells of windows; nil for nobody.
-func (v seriesView) booked() func(ledger.Node, *window.Window) {
-	if v.Store == nil {
-		return nil
+// booked tells it of a window.
+func (v seriesView) booked(n ledger.Node, w *window.Window) {
+	if v.Store != nil {
+		v.Booked(n, w)
 	}
-	return v.Booked
 }
 
 // register mounts Prometheus' API for those who may read.
@@ -59,4 +56,16 @@ func (v seriesView) run(ctx context.Context, log *zap.Logger) {
 	if err := v.Run(ctx); err != nil {
 		log.Error("series", zap.Error(err))
 	}
+}
+
+// selfScrape stores the aggregator's own page as series, but for what the store
+// has with better stamps; instance is where the page is.
+func selfScrape(v seriesView, reg prometheus.Gatherer, instance string, log *zap.Logger) *selfscrape.Scraper {
+	skip := map[string]bool{}
+	for _, m := range metric.All() {
+		skip[m.Name] = true
+	}
+	return selfscrape.New(selfscrape.Options{
+		Gatherer: reg, Store: v.Storage(), Ready: v.Ready, Skip: skip, Instance: instance, Now: time.Now, Log: log,
+	})
 }

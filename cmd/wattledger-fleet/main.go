@@ -1,5 +1,5 @@
-// Command wattledger-fleet replays recorded power and simulates nodes through
-// the agent's own pipeline, against a running aggregator.
+// Command wattledger-fleet replays recorded power, simulates whole machines and
+// emulates nodes, against a running aggregator.
 package main
 
 import (
@@ -14,21 +14,26 @@ import (
 	"github.com/wattledger/wattledger/internal/version"
 )
 
-const usage = `wattledger-fleet drives machines that are not here through the agent's own pipeline.
+const usage = `wattledger-fleet drives machines that are not here.
 
   wattledger-fleet replay   --power power.csv.gz --jobs jobs.csv --cluster NAME --aggregator URL
                             [--speed max|FACTOR] [--shift none|last-month|now] [--spool DIR] [--strict]
-  wattledger-fleet simulate --machine mixed|leonardo|lumi|witness|hgx --nodes N --for 1h --seed 7
-                            --cluster NAME --aggregator URL [--start TIME|now|last-month]
-                            [--speed max|FACTOR] [--truth truth.csv] [--spool DIR]
+  wattledger-fleet simulate --machine leonardo|lumi|jupiter|gigafactory --nodes N --for 1h --seed 7
+                            --cluster NAME --aggregator URL|none [--start TIME|now|last-month] [--live]
+                            [--speed max|FACTOR] [--history 720h] [--late-backlog 24h] [--faults all|none|LIST]
+                            [--truth truth.csv] [--gauges all|few] [--connections N] [--batch N] [--stay]
+  wattledger-fleet simulate --machine mixed|witness|hgx --nodes N --for 1h --seed 7 --cluster NAME --aggregator URL
+                            [--start TIME|now|last-month] [--speed max|FACTOR] [--truth truth.csv] [--spool DIR]
   wattledger-fleet emulate  --machine leonardo|lumi|jupiter|dgx-h100 --root DIR [--seed 7]
                             [--scenario FILE] [--truth truth.csv] [--for 60s]
   wattledger-fleet truth    --root DIR --from TIME --to TIME
   wattledger-fleet version
 
 replay: what was measured elsewhere keeps its own time stamps, moved as a whole by --shift.
-simulate: seeded nodes with counters, resets, wraps, shared GPUs; --truth writes what a
-correct account of them says. Both may be run again: nothing is booked twice.
+simulate: whole machines of any size with their meters, jobs, telemetry and faults, sent as
+their agents send; or (mixed, witness, hgx) a few nodes with odd counters through the agent's
+own pipeline. --truth writes what the books must hold. Both commands may be run again with the
+same options: nothing is booked twice.
 --token-file FILE names the aggregator's token where it wants one.
 `
 

@@ -2,6 +2,10 @@
 // load and memory. It gives gauges only and knows no energy. It reads
 // /proc/stat, /proc/loadavg and /proc/meminfo, starts nothing and needs no
 // privilege.
+//
+// The kernel adds up its counts of all processors at each look: milliseconds on
+// a node of 288. So it looks every ten seconds, the grain in which gauges are
+// kept, and gives nothing in between; the utilisation is that of the whole span.
 package host
 
 import (
@@ -26,26 +30,36 @@ type Source struct {
 	Procfs string
 	// Now is the clock.
 	Now func() time.Time
+	// Every is how often it looks, on the multiples of that time; 0 for 10 s.
+	Every time.Duration
 
 	mu   sync.Mutex
+	span time.Time     // in which it has looked
 	last cpu.TimesStat // of the reading before
 	seen bool
 }
 
+const defaultEvery = 10 * time.Second
+
 // Name is "host".
 func (s *Source) Name() string { return "host" }
 
-// Read gives one reading of the scope "host". The utilisation of the processors
+// Read gives one reading of the scope "host" where it is time for one, else
+// none. The utilisation of the processors
 // is that since the reading before; the first has none. What cannot be read is
 // left out and is a DeviceError; the rest is given.
 func (s *Source) Read(ctx context.Context) ([]collector.Reading, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	at := s.Now()
+	if !s.due(at) {
+		return nil, nil
+	}
 	if s.Procfs != "" {
 		ctx = context.WithValue(ctx, common.EnvKey, common.EnvMap{common.HostProcEnvKey: s.Procfs})
 	}
-	r := collector.Reading{Scope: collector.Scope{Name: "host", Kind: collector.Gauges}, At: s.Now()}
+	r := collector.Reading{Scope: collector.Scope{Name: "host", Kind: collector.Gauges}, At: at}
 	var errs []error
 	gauge := func(name string, v float64) { r.Gauges = append(r.Gauges, collector.Gauge{Name: name, Value: v}) }
 	failed := func(what string, err error) {
@@ -76,6 +90,22 @@ func (s *Source) Read(ctx context.Context) ([]collector.Reading, error) {
 		return nil, errors.Join(errs...)
 	}
 	return []collector.Reading{r}, errors.Join(errs...)
+}
+
+// due tells whether a new span has begun, also where the clock was set back.
+func (s *Source) due(at time.Time) bool {
+	every := s.Every
+	if every <= 0 {
+		every = defaultEvery
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	span := at.Truncate(every)
+	if span.Equal(s.span) {
+		return false
+	}
+	s.span = span
+	return true
 }
 
 // used is the part of the processors' time since the reading before that was

@@ -144,23 +144,46 @@ func (d *bound) Clocks() (sm, memory uint32, c code) {
 	return sm, memory, code(r)
 }
 
-func (d *bound) Processes() (int, code) {
+func (d *bound) Processes() ([]process, code) {
 	if !d.any("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2", "nvmlDeviceGetComputeRunningProcesses") {
-		return 0, functionNotFound
+		return nil, functionNotFound
 	}
 	list, r := d.dev.GetComputeRunningProcesses()
 	if r != nvml.SUCCESS {
-		return 0, code(r)
+		return nil, code(r)
 	}
-	n := len(list)
-	if n == 0 && d.any("nvmlDeviceGetMPSComputeRunningProcesses_v3", "nvmlDeviceGetMPSComputeRunningProcesses_v2", "nvmlDeviceGetMPSComputeRunningProcesses") {
-		if list, r = d.dev.GetMPSComputeRunningProcesses(); r == nvml.SUCCESS {
-			n = len(list)
-		} else if code(r).fate().dire() {
-			return 0, code(r)
+	if len(list) == 0 && d.any("nvmlDeviceGetMPSComputeRunningProcesses_v3", "nvmlDeviceGetMPSComputeRunningProcesses_v2", "nvmlDeviceGetMPSComputeRunningProcesses") {
+		if list, r = d.dev.GetMPSComputeRunningProcesses(); r != nvml.SUCCESS && code(r).fate().dire() {
+			return nil, code(r)
 		}
 	}
-	return n, success
+	out := make([]process, 0, len(list))
+	for _, p := range list {
+		x := process{pid: int(p.Pid), memory: p.UsedGpuMemory}
+		if x.memory > 1<<50 { // NVML_VALUE_NOT_AVAILABLE
+			x.memory = 0
+		}
+		out = append(out, x)
+	}
+	return out, success
+}
+
+func (d *bound) ProcessUse(sinceUS uint64) ([]use, code) {
+	if !d.has["nvmlDeviceGetProcessUtilization"] {
+		return nil, functionNotFound
+	}
+	list, r := d.dev.GetProcessUtilization(sinceUS)
+	if r == nvml.ERROR_INSUFFICIENT_SIZE && len(list) == 0 {
+		return nil, notFound // room for none is wanted
+	}
+	if r != nvml.SUCCESS {
+		return nil, code(r)
+	}
+	out := make([]use, 0, len(list))
+	for _, u := range list {
+		out = append(out, use{pid: int(u.Pid), stampUS: u.TimeStamp, percent: u.SmUtil})
+	}
+	return out, success
 }
 
 func (d *bound) MIG() (bool, code) {

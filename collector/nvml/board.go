@@ -2,7 +2,6 @@ package nvml
 
 import (
 	"fmt"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -22,14 +21,13 @@ const (
 	graceLimit = 1000 * energy.Watt
 )
 
-// board is one physical GPU and the goroutine that calls it.
+// board is one physical GPU.
 type board struct {
 	s      *Source
 	number int
 	name   string // gpu and the number: what errors and events call it
-	asks   chan struct{}
 
-	// What the worker is calling, for the watchdog.
+	// What is being called, for the watchdog.
 	call atomic.Int32
 
 	// Guarded by s.mu.
@@ -37,7 +35,9 @@ type board struct {
 	answered  uint64 // the tick of the last answer
 	out       []collector.Reading
 	err       error
-	busy      bool
+	asked     bool // to be read
+	slowDue   bool // to be read for what is not needed every tick
+	busy      bool // a walker is at it
 	late      bool // did not answer the last time it was asked
 	lateSince time.Time
 	hung      bool
@@ -47,9 +47,10 @@ type board struct {
 	tries     int
 	retryAt   time.Time
 	slices    []Slice
+	users     collector.DeviceProcesses // without a meter: not known
 
-	// The worker's; others may touch them only while it waits for an ask, under
-	// s.mu.
+	// The walker's that made it busy; others may touch them only while it is not,
+	// under s.mu.
 	dev   device
 	fresh bool // nothing has been asked of this handle yet
 	ability
@@ -59,6 +60,8 @@ type board struct {
 	slowAt   time.Time
 	slowRuns int
 	failures int // in a row
+	usersAt  time.Time
+	seenUS   uint64 // stamp of the last use of a process
 }
 
 // ability is what a board can do, found out once per handle.
@@ -76,17 +79,15 @@ type ability struct {
 	processes collector.Activity
 }
 
-func newBoard(s *Source, dev device, id identity) *board {
-	b := &board{s: s, number: id.minor, name: fmt.Sprintf("gpu%d", id.minor), asks: make(chan struct{}, 1), health: map[uint32]uint64{}}
+func newBoard(s *Source, dev device, id identity, number int) *board {
+	b := &board{s: s, number: number, name: fmt.Sprintf("gpu%d", number), health: map[uint32]uint64{}}
 	b.renew(dev, id)
 	return b
 }
 
 // renew gives the board a handle; s.mu is held, or nobody else knows the board.
 func (b *board) renew(dev device, id identity) {
-	number := b.number
-	b.id = id
-	b.number = number // the name of a meter does not change
+	b.id = id // the number stays: the name of a meter does not change
 	b.dev, b.fresh = dev, true
 	b.ability = ability{}
 	b.failures = 0
@@ -105,58 +106,12 @@ func (b *board) fallen(now time.Time, c code, tell bool) {
 	b.failures = 0
 	b.retryAt = now.Add(pause)
 	b.dev = nil // whatever it was, the next attempt has a new one
+	b.users = collector.DeviceProcesses{}
 	b.down = &collector.DeviceError{Device: b.name, Err: fmt.Errorf("lost: %w", c)}
 	if tell && !b.told {
 		b.told = true
 		b.s.tell(now, "gpu_lost", b.name, fmt.Sprintf("%v (%s): it is not called again but tried anew with growing pauses", c, b.id.uuid))
 	}
-}
-
-// work answers asks until they end. A call that hangs hangs here: the ask that
-// follows waits in the channel, and no second one is made.
-func (b *board) work() {
-	runtime.LockOSThread()
-	for range b.asks {
-		tick := b.s.tick.Load()
-		b.s.mu.Lock()
-		b.busy = true
-		ok := b.dev != nil
-		b.s.mu.Unlock()
-		if !ok {
-			ok = b.revive()
-		}
-		if ok {
-			readings, c, err := b.fast()
-			ok = b.answer(tick, readings, c, err)
-		}
-		b.s.wakeUp()
-		if ok {
-			b.answerSlow()
-		}
-		b.s.mu.Lock()
-		b.busy = false
-		b.s.mu.Unlock()
-	}
-}
-
-// answer publishes what a round gave. It is false where the board is not to be
-// called any more.
-func (b *board) answer(tick uint64, readings []collector.Reading, c code, err error) bool {
-	s := b.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		err = &collector.DeviceError{Device: b.name, Err: err}
-	}
-	ok := b.judge(c)
-	if !ok {
-		readings, err = nil, b.down
-	} else if c == success && b.down != nil {
-		b.back()
-	}
-	b.answered, b.out, b.err = tick, readings, err
-	s.punctual(b, s.o.Now())
-	return ok
 }
 
 // judge acts on the worst code of a round; s.mu is held.
@@ -214,7 +169,7 @@ func (b *board) revive() bool {
 		b.fallen(s.o.Now(), c, true)
 		return false
 	}
-	now.minor = id.minor
+	now.minor, now.index = id.minor, id.index
 	b.renew(dev, now)
 	return true
 }

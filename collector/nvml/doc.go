@@ -1,6 +1,6 @@
 // Package nvml reads NVIDIA GPUs through libnvidia-ml: energy counter, power,
-// utilisation, temperatures, clocks, throttle times, memory health, Xid events
-// and MIG slices.
+// utilisation, temperatures, clocks, throttle times, memory health, Xid events,
+// MIG slices and processes.
 //
 // A physical GPU is one meter, named after the number of its device file (gpu0
 // is /dev/nvidia0) and known by its UUID. A MIG slice is no meter: it owns a part
@@ -11,9 +11,14 @@
 //
 // The library is treated as something that may hang, vanish or lie:
 //
-//   - each GPU has a goroutine of its own, pinned to an OS thread. A call that
-//     does not return costs that GPU alone and is never started twice; Read
-//     collects what the others delivered (Options.Patience);
+//   - one goroutine, and so one OS thread at a time, calls the GPUs in turn. A call
+//     that does not return keeps the thread it is on and costs its GPU alone: it
+//     is never started twice, and within 20 ms another one takes the remaining
+//     GPUs on. Read collects what was delivered in time (Options.Patience). A
+//     driver too slow for one at a time is called for several GPUs at once. The
+//     goroutine is not pinned: to hand a tick over to a thread of its own and back
+//     would cost more than the calls;
+//   - Xids are taken from the driver at each tick without waiting, beside all that;
 //   - a GPU that is lost is not called again before it is tried anew, with
 //     growing pauses. What a GPU does not support is asked once per epoch;
 //   - a value that is blank, of the wrong type or absurd is counted (Stats) and

@@ -35,8 +35,10 @@ type device interface {
 	Temperature() (celsius int32, c code)
 	Margin() (celsius int32, c code)
 	Clocks() (sm, memory uint32, c code) // MHz
-	// Processes counts compute processes, those under MPS included.
-	Processes() (int, code)
+	// Processes lists compute processes, those under MPS where there are no others.
+	Processes() ([]process, code)
+	// ProcessUse gives what processes did since a stamp; notFound for nothing.
+	ProcessUse(sinceUS uint64) ([]use, code)
 
 	MIG() (enabled bool, c code)
 	SliceSlots() (int, code)

@@ -86,7 +86,7 @@ func inside(t *testing.T, name, root string) {
 	}
 	s, err := nvml.New(nvml.Options{
 		Library: filepath.Join(root, "lib", "libnvidia-ml.so.1"), Procfs: filepath.Join(root, "proc"),
-		State: filepath.Join(root, "nvml.json"), Now: time.Now, Slow: 2 * time.Second,
+		State: filepath.Join(root, "nvml.json"), Now: time.Now, Slow: 2 * time.Second, Processes: name == "names",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,8 +21,10 @@ type fakeLibrary struct {
 	handles  int // generation
 	xids     chan event
 	noEvents bool
-	eager    bool // Wait does not wait
+	babble   bool // there is always one more Xid
 	waits    int
+	inside   int // calls in flight, of all GPUs
+	most     int // of them at once
 }
 
 // fakeGPU is one of them. What it answers can be changed under the lock.
@@ -46,8 +48,11 @@ type fakeGPU struct {
 	hang               map[string]time.Duration
 	mig                []*Slice // nil for an empty slot
 	migOn              bool
-	processes          int
+	processes          []process
+	uses               []use
+	asked              []uint64 // stamps that uses were asked since
 
+	takes   time.Duration // each call for fields
 	inside  int
 	calls   map[string]int
 	stale   int // calls with a handle of before
@@ -148,15 +153,18 @@ func (e fakeEvents) Register(d device) code { return d.(*fakeDevice).enter("regi
 func (e fakeEvents) Free() code             { return success }
 
 func (e fakeEvents) Wait(ms uint32) (event, code) {
-	eager := false
-	e.l.with(func() { e.l.waits++; eager = e.l.eager })
-	if eager {
-		return event{}, timedOut
+	babble := false
+	e.l.with(func() { e.l.waits++; babble = e.l.babble })
+	if babble {
+		return event{}, success
+	}
+	if ms > 0 {
+		e.l.t.Error("the library was asked to wait for events")
 	}
 	select {
 	case x := <-e.l.xids:
 		return x, success
-	case <-time.After(time.Duration(ms) * time.Millisecond):
+	default:
 		return event{}, timedOut
 	}
 }
@@ -189,16 +197,28 @@ func (d *fakeDevice) enter(name string) code {
 	}
 	if h := g.hang[name]; h > 0 {
 		delete(g.hang, name)
-		g.inside++
-		l.mu.Unlock()
-		time.Sleep(h)
-		l.mu.Lock()
-		g.inside--
+		d.last(h)
+	}
+	if name == "fields" && g.takes > 0 {
+		d.last(g.takes)
 	}
 	if c := g.codes[""]; c != success {
 		return c
 	}
 	return g.codes[name]
+}
+
+// last lets a call take that long; the lock is held.
+func (d *fakeDevice) last(t time.Duration) {
+	g, l := d.g, d.g.lib
+	g.inside++
+	l.inside++
+	l.most = max(l.most, l.inside)
+	l.mu.Unlock()
+	time.Sleep(t)
+	l.mu.Lock()
+	g.inside--
+	l.inside--
 }
 
 func (d *fakeDevice) Key() any              { return d.g }
@@ -226,7 +246,27 @@ func (d *fakeDevice) Memory() (used, total uint64, c code) {
 
 func (d *fakeDevice) Clocks() (sm, memory uint32, c code) { return 1980, 2619, d.enter("clocks") }
 
-func (d *fakeDevice) Processes() (int, code)  { return d.g.processes, d.enter("processes") }
+func (d *fakeDevice) Processes() ([]process, code) {
+	c := d.enter("processes")
+	d.g.lib.mu.Lock()
+	defer d.g.lib.mu.Unlock()
+	return d.g.processes, c
+}
+
+func (d *fakeDevice) ProcessUse(since uint64) ([]use, code) {
+	c := d.enter("process_use")
+	d.g.lib.mu.Lock()
+	defer d.g.lib.mu.Unlock()
+	d.g.asked = append(d.g.asked, since)
+	if c == success && d.g.migOn {
+		c = notSupported
+	}
+	if c == success && len(d.g.uses) == 0 {
+		c = notFound
+	}
+	return d.g.uses, c
+}
+
 func (d *fakeDevice) SliceSlots() (int, code) { return len(d.g.mig), d.enter("slots") }
 func (d *fakeDevice) SliceCount() (int, code) { return 7, d.enter("profile") }
 

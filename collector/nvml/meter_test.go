@@ -301,7 +301,7 @@ func TestMIG(t *testing.T) {
 		if _, ok := gauge(r["gpu0"], "utilization_ratio"); ok {
 			t.Error("utilisation on a board in MIG mode")
 		}
-		l.with(func() { g.processes = 2 })
+		l.with(func() { g.processes = []process{{pid: 7}, {pid: 8}} })
 		if r := d.ticks(4); r["gpu0"].Activity != collector.Working {
 			t.Errorf("two processes, yet %v", r["gpu0"].Activity)
 		}
@@ -340,10 +340,15 @@ func TestXid(t *testing.T) {
 		if got := d.events[1].Detail; got != "Xid 31 (application), GPU instance 2" {
 			t.Error(got)
 		}
-		l.with(func() { l.eager, l.waits = true, 0 })
+		l.with(func() { l.waits = 0 })
 		d.ticks(10)
-		if l.waits > 12 {
-			t.Errorf("%d waits in 10 s on a library that does not wait", l.waits)
+		if l.waits != 10 {
+			t.Errorf("asked %d times in 10 ticks", l.waits)
+		}
+		l.with(func() { l.babble, l.waits = true, 0 })
+		d.ticks(10)
+		if l.waits > 10*mostXids {
+			t.Errorf("asked %d times in 10 ticks by a library that has always one more", l.waits)
 		}
 		// Nobody asks: the events are bounded.
 		for range 2 * maxEvents {

@@ -45,7 +45,7 @@ func (b *board) lookForSlices() code {
 		}
 	}
 	if b.migSeen && enabled != b.mig { // what a board can do changes with the mode
-		b.cannot[fnUtilization], b.cannot[fnProcesses] = false, false
+		b.cannot[fnUtilization], b.cannot[fnProcesses], b.cannot[fnProcessUse] = false, false, false
 	}
 	b.mig, b.migSeen = enabled, true
 	b.s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,9 @@ type Options struct {
 	// health and, where nothing better is to be had, processes are read; 0 for
 	// 10 s. MIG slices are looked for every six times that.
 	Slow time.Duration
+	// Processes asks for the processes on each GPU and their use of it, every 10 s
+	// at most (Source.Processes).
+	Processes bool
 
 	load func(path string) (library, error) // tests have a fake
 }
@@ -78,9 +82,14 @@ type Source struct {
 	driver   string
 	boards   []*board // by number
 	absent   []absent
-	counted  int  // devices that the driver counts
-	scouting int  // devices being opened
-	gone     bool // the library has lost the driver
+	counted  int           // devices that the driver counts
+	toOpen   []int         // indices of devices that are to be opened
+	scouting int           // devices being opened, or to be
+	walkers  []*walker     // that are at something
+	idle     *walker       // that waits
+	width    int           // how many walk at once where none is held up
+	spent    time.Duration // in the calls of a tick
+	gone     bool          // the library has lost the driver
 	reopenAt time.Time
 	pause    time.Duration // between attempts to open the driver anew
 	watcher  *watcher
@@ -111,7 +120,7 @@ func New(o Options) (*Source, error) {
 	if o.load == nil {
 		o.load = load
 	}
-	return &Source{o: o, wake: make(chan struct{}, 1), memory: recall(o.State)}, nil
+	return &Source{o: o, wake: make(chan struct{}, 1), width: 1, memory: recall(o.State)}, nil
 }
 
 // Name is "nvml".
@@ -151,38 +160,53 @@ func (s *Source) ask() (asked []*board, fresh bool) {
 		if b.isDown() && now.Before(b.retryAt) {
 			continue
 		}
-		select {
-		case b.asks <- struct{}{}:
-		default: // it has not begun the one before
-		}
-		if b.dev != nil && !b.late {
+		b.asked = true
+		if b.dev != nil && (!b.late || !b.busy) {
 			asked = append(asked, b)
 			fresh = fresh || b.answered == 0
 		}
 	}
+	s.widen()
+	s.relieve(now)
+	s.watcher.poke()
 	return asked, fresh
 }
 
 // wait returns when done says so (it is called under the lock), when the limit
-// has passed, or when ctx ends.
+// has passed, or when ctx ends. Meanwhile it sees to it that no call keeps the
+// other GPUs waiting.
 func (s *Source) wait(ctx context.Context, limit time.Duration, done func() bool) {
-	timer := time.NewTimer(limit)
+	runtime.Gosched() // a driver that is quick has answered before a timer is needed
+	if s.is(done) {
+		return
+	}
+	timer := time.NewTimer(min(limit, stall))
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
 		ok := done()
+		if !ok {
+			s.relieve(s.o.Now())
+		}
 		s.mu.Unlock()
-		if ok {
+		if ok || limit <= 0 {
 			return
 		}
 		select {
 		case <-s.wake:
 		case <-timer.C:
-			return
+			limit -= stall
+			timer.Reset(max(min(limit, stall), 0))
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+func (s *Source) is(done func() bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return done()
 }
 
 func (s *Source) wakeUp() {
@@ -314,11 +338,12 @@ func (s *Source) Close(ctx context.Context) error {
 		return nil
 	}
 	s.phase, s.err = finished, errClosed
-	for _, b := range s.boards {
-		close(b.asks)
+	if s.idle != nil {
+		close(s.idle.more)
+		s.idle = nil
 	}
 	if s.watcher != nil {
-		s.watcher.stop.Store(true)
+		s.watcher.end()
 	}
 	lib := s.lib
 	s.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"time"
 )
@@ -92,10 +91,11 @@ func (s *Source) initialise(anew bool) {
 	}
 	s.phase, s.err, s.backoff, s.gone = ready, nil, 0, false
 	s.driver, s.boot, s.absent, s.counted = version, boot, nil, n
+	s.toOpen, s.scouting = s.toOpen[:0], n
 	for i := range n {
-		s.scouting++
-		s.threads.Go(func() { s.scout(i) })
+		s.toOpen = append(s.toOpen, i)
 	}
+	s.relieve(s.o.Now())
 }
 
 // call times a call that is no device's.
@@ -142,21 +142,17 @@ func (s *Source) restart(err error) {
 	s.tell(s.o.Now(), "restart_needed", "", s.err.Error())
 }
 
-// scout opens one device, and goes on as its worker if it is not known yet.
+// scout opens one device.
 func (s *Source) scout(index int) {
-	runtime.LockOSThread()
 	dev, id, c := s.identify(func() (device, code) { return s.lib.Device(index) })
-	b, known := s.place(index, dev, id, c)
-	s.wakeUp()
-	if b != nil && !known {
-		b.work()
-	}
+	s.place(index, dev, id, c)
 }
 
 // identity is what a device is known by.
 type identity struct {
 	uuid, product, pci string
-	minor              int
+	minor              int // -1 where the driver does not say
+	index              int // in the driver's order, when it was last opened
 	persistent         bool
 }
 
@@ -192,7 +188,7 @@ func (s *Source) identify(open func() (device, code)) (device, identity, code) {
 }
 
 // place gives a device that was opened to the board it is, or makes one.
-func (s *Source) place(index int, dev device, id identity, c code) (b *board, known bool) {
+func (s *Source) place(index int, dev device, id identity, c code) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.scouting--
@@ -202,32 +198,30 @@ func (s *Source) place(index int, dev device, id identity, c code) (b *board, kn
 		}
 		s.absent = append(s.absent, absent{index, c})
 		s.tell(s.o.Now(), "missing_meter", "", fmt.Sprintf("the GPU of index %d cannot be opened: %v", index, c))
-		return nil, false
+		return
 	}
 	if id.uuid == "" {
 		id.uuid = id.pci
 	}
-	if id.minor < 0 {
-		id.minor = index
-	}
+	id.index = index
 	for _, old := range s.boards {
 		if old.id.uuid == id.uuid && id.uuid != "" {
+			old.id.index = index
 			if old.dev == nil && !old.busy { // else it is being tried anew by itself
 				old.renew(dev, id)
 			}
-			return old, true
+			return
 		}
 	}
-	for slices.ContainsFunc(s.boards, func(b *board) bool { return b.number == id.minor }) {
-		id.minor++ // two that say the same: no meter may have the name of another
+	number := id.minor
+	if number < 0 {
+		number = index
 	}
-	b = newBoard(s, dev, id)
-	s.boards = append(s.boards, b)
+	for slices.ContainsFunc(s.boards, func(b *board) bool { return b.number == number }) {
+		number++ // two that say the same: no meter may have the name of another
+	}
+	s.boards = append(s.boards, newBoard(s, dev, id, number))
 	slices.SortFunc(s.boards, func(a, b *board) int { return cmp.Compare(a.number, b.number) })
-	if s.phase == finished {
-		close(b.asks)
-	}
-	return b, false
 }
 
 // tend looks after what takes longer than a tick: the watcher of events, and
@@ -245,7 +239,7 @@ func (s *Source) tend() {
 			s.watch()
 		}
 	case s.watcher != nil:
-		s.watcher.stop.Store(true)
+		s.watcher.end()
 		if s.watcher.ended.Load() {
 			s.watcher = nil
 		}
@@ -267,7 +261,7 @@ func (s *Source) wantsReopen(now time.Time) bool {
 	stubborn := slices.ContainsFunc(s.strangers(), func(a absent) bool { return a.code.fate() != denied })
 	alive, safe := 0, true
 	for _, b := range s.boards {
-		if b.busy || len(b.asks) > 0 {
+		if b.busy || b.asked {
 			return false
 		}
 		if b.isDown() {

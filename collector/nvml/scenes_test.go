@@ -29,6 +29,7 @@ func scenes() []scene {
 		{"no symbols", "leonardo", missing(append(optional(), "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetUUID")), seeNothing},
 		{"no init", "leonardo", missing([]string{"nvmlInit_v2"}), seeNoInit},
 		{"mig", "dgx-h100", "mig gpu 0 1g.10gb 2g.20gb@3 3g.40gb\n", seeMIG},
+		{"names", "dgx-h100", "minors 3 1 4 0 5 7 2 6\nmig gpu 4 1g.10gb 2g.20gb@3 3g.40gb\ngpu 2 process 4711 sm 60\ngpu 2 process 4712\n", seeNames},
 	}
 }
 
@@ -217,6 +218,59 @@ func seeMIG(n *node) {
 	}
 }
 
+// The minors run in neither order; every name of a GPU leads to the meter of its
+// device file, whose energy is that of the truth.
+func seeNames(n *node) {
+	var first, last map[string]collector.Reading
+	n.reads(5*time.Second, func(_ time.Duration, r map[string]collector.Reading) {
+		if first == nil {
+			first = r
+		}
+		last = r
+	})
+	if n.last != nil || len(last) != 8 {
+		n.Fatalf("%v, %v", last, n.last)
+	}
+	at := func(ref, meter string, weight uint32) {
+		n.Helper()
+		got, ok := n.s.Locate(ref)
+		if want := (collector.Place{Meter: meter, Weight: weight}); ok != (meter != "") || ok && got != want {
+			n.Errorf("%s is %+v, %v; want %+v", ref, got, ok, want)
+		}
+	}
+	for index, minor := range []int{3, 1, 4, 0, 5, 7, 2, 6} {
+		name := gpu(minor)
+		n.agrees(name, first[name], last[name])
+		at(fmt.Sprintf("minor:%d", minor), name, collector.Whole)
+		at(fmt.Sprintf("index:%d", index), name, collector.Whole)
+		at(fmt.Sprintf("pci:0000:%02x:00.0", 0x1b+0x20*index), name, collector.Whole)
+		at(last[name].Scope.Device, name, collector.Whole)
+	}
+	for _, x := range n.s.Slices() {
+		weight := uint32(collector.Whole * x.Slices / 7)
+		at(x.UUID, "gpu4", weight)
+		at(fmt.Sprintf("gi:4/%d", x.Instance), "gpu4", weight)
+		// as the driver numbers them: 3, then nine for each of fifteen instances
+		at(fmt.Sprintf("capability:%d", 3+4*135+x.Instance*9+1), "gpu4", weight)
+		at(fmt.Sprintf("capability:%d", 3+3*135+x.Instance*9+1), "", 0) // of gpu3, which is whole
+	}
+	for _, d := range n.s.Processes() {
+		switch d.Meter {
+		case "gpu2":
+			if len(d.Processes) != 2 || d.Processes[0].PID != 4711 || d.Processes[0].Use != 600_000 || d.Processes[1].Use != 0 || !d.HasUse {
+				n.Errorf("processes of gpu2 %+v", d)
+			}
+		case "gpu4":
+			if d.HasUse {
+				n.Errorf("use of processes on a board in MIG mode: %+v", d)
+			}
+		}
+	}
+	if len(n.s.Processes()) != 8 {
+		n.Errorf("processes %+v", n.s.Processes())
+	}
+}
+
 // GPUs 0 to 2 tell both energies apart by field 191; GPU 3 does not, and is told
 // by its power after 30 s. Module and GPU are never both roots.
 func seeGH200(n *node) {
@@ -240,6 +294,11 @@ func seeGH200(n *node) {
 		}
 		if ok {
 			n.agrees(gpu, mid[gpu], x)
+		}
+	}
+	for i := range 4 { // jobs hold gpu3, whatever its counter covers
+		if p, ok := n.s.Locate(fmt.Sprintf("minor:%d", i)); !ok || p.Meter != gpu(i) {
+			n.Errorf("minor:%d is %+v, %v", i, p, ok)
 		}
 	}
 	if !n.saw("scope_decided", "gpu3", "") || !n.saw("scope_probing", "gpu3", "") {

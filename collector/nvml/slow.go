@@ -10,13 +10,10 @@ import (
 // miggyRuns: slices are looked for every so many slow rounds.
 const miggyRuns = 6
 
-// answerSlow does what is not needed every tick, after the tick was answered:
-// what it finds goes with the next reading.
-func (b *board) answerSlow() {
+// slowly does what is not needed every tick, after the tick was answered: what it
+// finds goes with the next reading.
+func (b *board) slowly() {
 	now := b.s.o.Now()
-	if now.Before(b.slowAt) {
-		return
-	}
 	if b.slowAt.IsZero() { // spread the boards over the seconds from now on
 		b.slowAt = now.Add(b.s.o.Slow / 16 * time.Duration(b.number%16))
 	}
@@ -154,28 +151,6 @@ func (b *board) slowClocks() code {
 	if ok {
 		b.show("clock_sm_hertz", float64(sm)*1e6, 0, 1e10)
 		b.show("clock_memory_hertz", float64(memory)*1e6, 0, 1e11)
-	}
-	return dire
-}
-
-// slowProcesses counts processes only where there is no utilisation: the list
-// costs milliseconds.
-func (b *board) slowProcesses() code {
-	if !b.cannot[fnUtilization] {
-		return success
-	}
-	n := 0
-	ok, dire := b.try(fnProcesses, func() (c code) { n, c = b.dev.Processes(); return c })
-	switch {
-	case !ok:
-		b.processes = collector.NotKnown
-	case n > 0:
-		b.processes = collector.Working
-	default:
-		b.processes = collector.Resting
-	}
-	if ok {
-		b.show("processes", float64(n), 0, 1e6)
 	}
 	return dire
 }

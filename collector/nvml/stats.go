@@ -23,6 +23,7 @@ const (
 	fnMargin
 	fnClocks
 	fnProcesses
+	fnProcessUse
 	fnMIG
 	fnRegister
 	numFunctions
@@ -31,7 +32,7 @@ const (
 func (f function) String() string {
 	return [numFunctions]string{
 		"", "init", "shutdown", "open", "fields", "energy", "power", "power_limits", "utilization", "memory",
-		"temperature", "margin", "clocks", "processes", "mig", "register_events",
+		"temperature", "margin", "clocks", "processes", "process_use", "mig", "register_events",
 	}[f]
 }
 

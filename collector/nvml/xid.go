@@ -3,20 +3,20 @@ package nvml
 import (
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"sync/atomic"
-	"time"
 )
 
-const (
-	waitMS    = 500
-	restAfter = time.Second // after a wait that failed
-)
+// mostXids are taken at one tick: a library that never runs out must not keep a
+// core busy.
+const mostXids = 64
 
-// watcher waits for Xids on a thread of its own.
+// watcher takes the Xids that the driver has kept, at every tick: it does not
+// wait inside the library, so it wakes no thread and can be stopped at once. A
+// call of it that hangs holds up nobody else.
 type watcher struct {
 	s       *Source
+	tick    chan struct{}
 	stop    atomic.Bool
 	rebuild atomic.Bool // devices were lost or have come back
 	ended   atomic.Bool
@@ -24,7 +24,7 @@ type watcher struct {
 
 // watch starts a watcher; s.mu is held.
 func (s *Source) watch() {
-	w := &watcher{s: s}
+	w := &watcher{s: s, tick: make(chan struct{}, 1)}
 	s.watcher = w
 	s.threads.Go(func() {
 		defer w.ended.Store(true)
@@ -32,8 +32,23 @@ func (s *Source) watch() {
 	})
 }
 
+// poke says that a tick has passed; a nil watcher minds nothing.
+func (w *watcher) poke() {
+	if w == nil {
+		return
+	}
+	select {
+	case w.tick <- struct{}{}:
+	default: // it has not taken the one before
+	}
+}
+
+func (w *watcher) end() {
+	w.stop.Store(true)
+	w.poke()
+}
+
 func (w *watcher) run() {
-	runtime.LockOSThread()
 	for !w.stop.Load() {
 		w.rebuild.Store(false)
 		set, c := w.s.lib.EventSet()
@@ -41,13 +56,13 @@ func (w *watcher) run() {
 			if c.fate() == unsupported {
 				return
 			}
-			w.rest()
+			<-w.tick
 			continue
 		}
 		if w.register(set) {
 			w.listen(set)
 		} else {
-			w.rest()
+			<-w.tick
 		}
 		_ = set.Free()
 	}
@@ -70,29 +85,23 @@ func (w *watcher) register(set eventSet) bool {
 	return any
 }
 
-// listen waits until the set must be made anew.
+// listen takes what comes until the set must be made anew.
 func (w *watcher) listen(set eventSet) {
-	for !w.stop.Load() && !w.rebuild.Load() {
-		began := w.s.o.Now()
-		e, c := set.Wait(waitMS)
-		switch c {
-		case success:
-			w.hand(e)
-		case timedOut:
-			// a library that does not wait must not keep a core busy
-			if w.s.o.Now().Sub(began) < waitMS/2*time.Millisecond {
-				w.rest()
-			}
-		default:
-			w.rest()
+	for {
+		<-w.tick
+		if w.stop.Load() || w.rebuild.Load() {
 			return
 		}
-	}
-}
-
-func (w *watcher) rest() {
-	for i := 0; i < 4 && !w.stop.Load(); i++ {
-		time.Sleep(restAfter / 4)
+		for range mostXids {
+			e, c := set.Wait(0)
+			if c == timedOut {
+				break
+			}
+			if c != success {
+				return
+			}
+			w.hand(e)
+		}
 	}
 }
 

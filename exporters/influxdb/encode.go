@@ -10,6 +10,7 @@ import (
 
 	"github.com/influxdata/influxdb-client-go/v2/api/write"
 	"github.com/klauspost/compress/s2"
+	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/wattledger/wattledger/exporters"
 )
@@ -96,6 +97,9 @@ func (c *coder) series(s exporters.Series, tags []exporters.Label) {
 	measurement, field := place(s.Name)
 	of := identity(measurement, tags)
 	for _, p := range s.Points {
+		if value.IsStaleNaN(p.V) {
+			continue // says that the series ends here; no point says the same
+		}
 		if math.IsNaN(p.V) || math.IsInf(p.V, 0) || p.MS > latest || p.MS < -latest {
 			c.unfit++
 			continue

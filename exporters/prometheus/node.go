@@ -122,6 +122,9 @@ func (n *Node) describe() {
 	}
 	made := map[string]*prometheus.Desc{}
 	for _, s := range metric.Sources() {
+		if ofAgent(s.Wire) {
+			continue
+		}
 		m := help[s.Metric]
 		labels := without(m.Labels, "cluster", "node")
 		if made[s.Metric] == nil {
@@ -136,6 +139,12 @@ func (n *Node) describe() {
 		}
 		n.known[gaugeKey{s.Scope, s.Wire}] = f
 	}
+}
+
+// ofAgent tells of values that agents add for the aggregator; no reading has
+// them. This page has wattledger_spool_bytes and wattledger_meter_power_watts.
+func ofAgent(wire string) bool {
+	return slices.Contains([]string{"spool_used_ratio", "clock_offset_seconds", "bmc_power_watts", "redfish_power_watts"}, wire)
 }
 
 func without(list []string, drop ...string) []string {
@@ -220,8 +229,25 @@ func (n *Node) Event(e collector.Event) {
 	n.xids.WithLabelValues(e.Meter, number, class).Inc()
 }
 
-// Describe says nothing beforehand: what is there depends on the node.
-func (n *Node) Describe(chan<- *prometheus.Desc) {}
+// Describe says what may be there; what is there depends on the node.
+func (n *Node) Describe(ch chan<- *prometheus.Desc) {
+	n.events.Describe(ch)
+	n.xids.Describe(ch)
+	ch <- n.info
+	ch <- n.holder
+	for _, m := range []map[metric.Scope]*prometheus.Desc{n.energy, n.power} {
+		for _, d := range m {
+			ch <- d
+		}
+	}
+	seen := map[*prometheus.Desc]bool{}
+	for _, f := range n.known {
+		if !seen[f.desc] {
+			seen[f.desc] = true
+			ch <- f.desc
+		}
+	}
+}
 
 // Collect gives the last values that are not stale.
 func (n *Node) Collect(ch chan<- prometheus.Metric) {

@@ -413,8 +413,14 @@ func (a *Agent) book(ws []*window.Window) {
 
 func (a *Agent) append(ws []*window.Window) error {
 	recs, err := encodeRecords(ws)
-	if err != nil {
-		return err
+	if err != nil { // what cannot be written costs words and curves, not energy
+		a.opt.Log.Error("BUG: a window cannot be written: its events and its telemetry are left out", zap.Error(err))
+		for _, w := range ws {
+			w.Events, w.Telemetry = nil, nil
+		}
+		if recs, err = encodeRecords(ws); err != nil {
+			return err
+		}
 	}
 	failpoint.Hit(failpoint.AgentBeforeSpool)
 	for i, rec := range recs {
@@ -425,9 +431,13 @@ func (a *Agent) append(ws []*window.Window) error {
 	return nil
 }
 
-// save writes the state as of the open window's start.
+// save writes the state as of the open window's start; where windows wait in
+// memory, of the start of the first of them: if they are lost with this process,
+// the next one meters them again.
 func (a *Agent) save() {
-	a.state.Starts, a.state.LastMS = a.pipe.Ends()
+	if len(a.pending) == 0 {
+		a.state.Starts, a.state.LastMS = a.pipe.Ends()
+	}
 	a.state.Demoted = a.pipe.Demoted()
 	a.state.Doubt = a.pipe.Doubted()
 	if err := a.state.Save(a.opt.StateDir); err != nil {

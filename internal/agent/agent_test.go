@@ -267,6 +267,37 @@ func TestAgentWithAFullDisk(t *testing.T) {
 	})
 }
 
+// The spool takes nothing, a job begins, and the agent stops: what waited in
+// memory is metered again from where the spool ends.
+func TestAgentThatStopsWithAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &board{born: clock()}
+		var full atomic.Bool
+		dir := t.TempDir()
+		d := start(t, b, dir, fullDisk{spool.OS(), &full})
+		time.Sleep(30 * time.Second)
+		full.Store(true)
+		time.Sleep(40 * time.Second)
+		if ans, _ := d.tell("begin", "a"); !ans.OK {
+			t.Error(ans)
+		}
+		time.Sleep(40 * time.Second)
+		d.cancel()
+		if err := errors.Join(<-d.ended, d.sp.Close()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		d = start(t, b, dir, nil)
+		time.Sleep(30 * time.Second)
+		total := 300 * energy.Millijoules(clock().Sub(b.born).Milliseconds())
+		n := newNode(t, options())
+		n.take(d.stop()) // which sees that ranges adjoin
+		if got := n.books(); total-got["total"] > 301 || got["total"] > total || got["job a/0"] < 300*65_000 {
+			t.Errorf("%v came through, of %d mJ", got, total)
+		}
+	})
+}
+
 func TestFencedAgentDoesNotStart(t *testing.T) {
 	if _, err := agent.New(agent.Options{StateDir: fenced(t)}); !errors.Is(err, agent.ErrFenced) {
 		t.Errorf("a fenced agent started: %v", err)

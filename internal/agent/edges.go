@@ -74,10 +74,10 @@ func (a *Agent) keep(r job.Edge) (told string, err error) {
 	stamp := a.stampOf(r)
 	switch r.Op {
 	case "begin":
-		r.Job.Found = r.Witness == "cgroup"
+		r.Job.Found, r.Job.Teller = r.Witness == "cgroup", r.Witness
 		told = a.place(&r.Job)
 		err = a.pipe.Begin(r.Job, stamp)
-		if errors.Is(err, job.ErrRunning) && r.Witness != "" {
+		if (errors.Is(err, job.ErrRunning) || errors.Is(err, job.ErrEnded)) && r.Witness != "" {
 			a.opt.Metrics.edge(r.Op, nil)
 			return "the job is known", nil
 		}
@@ -85,7 +85,8 @@ func (a *Agent) keep(r job.Edge) (told string, err error) {
 		if err = a.pipe.endedSince(r.Job.ID, stamp); err == nil {
 			_, err = a.pipe.End(r.Job.ID, stamp)
 		}
-		if errors.Is(err, job.ErrNotRunning) && r.Witness != "" && r.Witness != "epilog" {
+		again := r.Witness != "epilog" || (r.AtNS != 0 && a.state.Jobs.Ended(r.Job.ID, stamp.UnixNano())) // it was told and kept
+		if errors.Is(err, job.ErrNotRunning) && r.Witness != "" && again {
 			a.opt.Metrics.edge(r.Op, nil)
 			return "its end is known", nil
 		}
@@ -220,7 +221,7 @@ func (a *Agent) gpus() []string {
 
 func refusalKind(err error) string {
 	switch {
-	case errors.Is(err, job.ErrRunning):
+	case errors.Is(err, job.ErrRunning), errors.Is(err, job.ErrEnded):
 		return "begin_twice"
 	case errors.Is(err, job.ErrNotRunning):
 		return "end_without_begin"

@@ -3,6 +3,8 @@ package agent_test
 import (
 	"context"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,15 +153,66 @@ func TestWitnessesOfOneJob(t *testing.T) {
 	})
 }
 
+// An edge may be told and kept, where the answer came too late for the hook that
+// told it. What is delivered again after the job's end begins and ends nothing.
+func TestEdgesThatWereToldAndKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, rack{&board{born: clock()}}, t.TempDir(), nil)
+		time.Sleep(5 * time.Second)
+		begin := job.Edge{Op: "begin", Witness: "prolog", Job: heldAs("minor:7")}
+		end := job.Edge{Op: "end", Witness: "epilog", Job: job.Spec{ID: "1"}}
+		began := clock().UnixNano()
+		d.told(begin)
+		time.Sleep(time.Second)
+		ended := clock().UnixNano()
+		d.told(end)
+		for range 2 { // in the same window, and in a later one
+			time.Sleep(10 * time.Second)
+			begin.AtNS, end.AtNS = began, ended
+			d.told(begin)
+			d.told(end)
+		}
+		time.Sleep(10 * time.Second)
+		// the first run's edges are delivered when the second is there
+		first, second := heldAs("minor:7"), heldAs("minor:7")
+		first.ID, second.ID, second.Restart = "2", "2", 1
+		early := clock().UnixNano()
+		time.Sleep(2 * time.Second)
+		d.told(job.Edge{Op: "begin", Witness: "prolog", Job: second})
+		d.told(job.Edge{Op: "begin", Witness: "prolog", Job: first, AtNS: early})
+		d.told(job.Edge{Op: "end", Witness: "file", Job: first, AtNS: early + 5e8})
+		time.Sleep(10 * time.Second)
+		d.told(job.Edge{Op: "end", Witness: "epilog", Job: second})
+		time.Sleep(3 * time.Second)
+		n := newNode(t, options())
+		n.take(d.stop())
+		books := n.books()
+		for run, want := range map[string]energy.Millijoules{"job 1/0": 300_000, "job 2/0": 600_000, "job 2/1": 3_000_000} {
+			if got := books[run]; got < want-10 || got > want+10 {
+				t.Errorf("%s has %d mJ, want %d (%v)", run, got, want, books)
+			}
+		}
+		if got := n.events("end_without_begin") + n.events("begin_twice"); got != 0 {
+			t.Errorf("%d events say that something was wrong", got)
+		}
+	})
+}
+
 // stepped is a board whose draw a test sets; its counter integrates it.
 type stepped struct {
 	*board
+	mu    sync.Mutex
 	at    time.Time
 	uj    energy.Microjoules
 	watts energy.Microwatts
 }
 
-func (s *stepped) set(w energy.Microwatts) { s.settle(); s.watts = w * energy.Watt }
+func (s *stepped) set(w energy.Microwatts) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+	s.watts = w * energy.Watt
+}
 
 func (s *stepped) settle() {
 	now := clock()
@@ -168,6 +221,8 @@ func (s *stepped) settle() {
 }
 
 func (s *stepped) Read(context.Context) ([]collector.Reading, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.settle()
 	return []collector.Reading{{
 		Scope: collector.Scope{Name: "gpu0", Class: energy.GPU, Limit: 700 * energy.Watt}, At: s.at, Epoch: "boot",
@@ -223,9 +278,15 @@ func TestEdgesKeptWhileNoAgentRan(t *testing.T) {
 }
 
 // busyBoard says who keeps its GPU busy.
-type busyBoard struct{ *board }
+type busyBoard struct {
+	*board
+	mute *atomic.Bool // it tells no more
+}
 
-func (busyBoard) Processes() []collector.DeviceProcesses {
+func (b busyBoard) Processes() []collector.DeviceProcesses {
+	if b.mute.Load() {
+		return nil
+	}
 	return []collector.DeviceProcesses{{
 		Meter: "gpu0", At: clock().UnixNano(), HasUse: true,
 		Processes: []collector.Process{{PID: 10, Use: 200_000}, {PID: 11, Use: 100_000}, {PID: 20, Use: 100_000}, {PID: 99, Use: 600_000}},
@@ -239,7 +300,8 @@ func TestSharedGPUByMeasuredUse(t *testing.T) {
 			id, ok := map[int]string{10: "a", 11: "a", 20: "b"}[pid]
 			return id, ok
 		}
-		d := startWith(t, busyBoard{&board{born: clock()}}, t.TempDir(), nil, func(o *agent.Options) {
+		mute := &atomic.Bool{}
+		d := startWith(t, busyBoard{&board{born: clock()}, mute}, t.TempDir(), nil, func(o *agent.Options) {
 			o.Pipeline.Utilisation, o.Owner = true, owner
 		})
 		time.Sleep(15 * time.Second)
@@ -251,9 +313,20 @@ func TestSharedGPUByMeasuredUse(t *testing.T) {
 		for _, id := range []string{"a", "b"} {
 			d.told(job.Edge{Op: "end", Witness: "epilog", Job: job.Spec{ID: id}})
 		}
+		// a GPU whose driver tells no more of processes is shared by weights again
+		mute.Store(true)
+		time.Sleep(20 * time.Second)
+		for _, id := range []string{"a", "c"} {
+			s := job.Spec{ID: id, Restart: 1, GPUs: []window.Share{{Device: "gpu0", Weight: job.Whole / 2}}}
+			d.told(job.Edge{Op: "begin", Witness: "prolog", Job: s})
+		}
+		time.Sleep(10 * time.Second)
+		for _, id := range []string{"a", "c"} {
+			d.told(job.Edge{Op: "end", Witness: "epilog", Job: job.Spec{ID: id}})
+		}
 		ws := d.stop()
 		got := uses(ws)
-		for id, want := range map[string]energy.Millijoules{"a busy": 4_500_000, "b busy": 1_500_000} {
+		for id, want := range map[string]energy.Millijoules{"a busy": 4_500_000 + 1_500_000, "b busy": 1_500_000, "c busy": 1_500_000} {
 			if got[id] < want-10 || got[id] > want+10 {
 				t.Errorf("%s has %d mJ, want %d (%v)", id, got[id], want, got)
 			}

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,8 +16,14 @@ import (
 
 // Begin starts a job at a time; the caller takes a reading at that edge.
 func (p *Pipeline) Begin(s job.Spec, at time.Time) error {
+	was := p.jobs.Runs(s.ID)
 	if err := p.jobs.Begin(s, at.UnixNano()); err != nil {
 		return err
+	}
+	for _, a := range p.jobs.Runs(s.ID) { // runs that this begin says are over
+		if !a.Open() && !slices.ContainsFunc(was, func(w job.Allocation) bool { return w.From == a.From && !w.Open() }) {
+			p.untold = append(p.untold, a)
+		}
 	}
 	p.sure(s)
 	return nil
@@ -93,6 +101,12 @@ func (p *Pipeline) shared(pc *attribution.Piece, meterName string, ns int64) {
 		return
 	}
 	pc.Uses, pc.Rest = uses, energy.Most(p.atRest[meterName], ns, 0)
+}
+
+// MeasuredAlone forgets what was measured of all other GPUs: one that nobody
+// tells of any more (its driver does not answer) is not shared by what once was.
+func (p *Pipeline) MeasuredAlone(gpus []string) {
+	maps.DeleteFunc(p.uses, func(gpu string, _ []attribution.Use) bool { return !slices.Contains(gpus, gpu) })
 }
 
 func (p *Pipeline) policy() string {

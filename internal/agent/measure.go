@@ -21,6 +21,7 @@ func (a *Agent) measure(now time.Time) {
 		return
 	}
 	a.measured = now
+	var told []string
 	for _, src := range a.opt.Sources {
 		ps, ok := src.(collector.ProcessSource)
 		if !ok {
@@ -28,12 +29,13 @@ func (a *Agent) measure(now time.Time) {
 		}
 		for _, d := range ps.Processes() {
 			if !d.HasUse || now.UnixNano()-d.At > measureFor.Nanoseconds() {
-				a.pipe.Measured(d.Meter, nil)
 				continue
 			}
+			told = append(told, d.Meter)
 			a.pipe.Measured(d.Meter, a.usesOf(d.Processes))
 		}
 	}
+	a.pipe.MeasuredAlone(told)
 }
 
 // usesOf sums processes by job, in the order they were seen.

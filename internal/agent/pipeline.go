@@ -8,7 +8,6 @@
 package agent
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -447,31 +446,4 @@ func (p *Pipeline) Demoted() []string {
 // Tree is the scope tree in use, nil before the first reading.
 func (p *Pipeline) Tree() *meter.Tree { return p.tree }
 
-func (p *Pipeline) event(atMS int64, kind, meterName, detail string) {
-	if p.opt.Told != nil {
-		p.opt.Told(collector.Event{At: time.UnixMilli(atMS), Kind: kind, Meter: meterName, Detail: detail})
-	}
-	const most = 100 // a window; the rest is counted in one
-	switch {
-	case len(p.events) < most:
-		p.events = append(p.events, window.Event{AtMS: atMS, Kind: kind, Meter: meterName, Detail: detail})
-	case len(p.events) == most:
-		p.events = append(p.events, window.Event{AtMS: atMS, Kind: "more", Detail: "more events in this window were left out"})
-	}
-}
-
-// Note adds an event to the open window.
-func (p *Pipeline) Note(at time.Time, kind, detail string) {
-	p.event(at.UnixMilli(), kind, "", detail)
-}
-
-// Tell adds a source's event to the open window.
-func (p *Pipeline) Tell(e collector.Event) { p.event(e.At.UnixMilli(), e.Kind, e.Meter, e.Detail) }
-
 func ceilMS(ns int64) int64 { return (ns + 999_999) / 1_000_000 }
-
-func sortEvents(ev []window.Event) {
-	slices.SortStableFunc(ev, func(a, b window.Event) int {
-		return cmp.Or(cmp.Compare(a.AtMS, b.AtMS), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Meter, b.Meter))
-	})
-}

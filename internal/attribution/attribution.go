@@ -101,6 +101,11 @@ func Attribute(in Input) Output {
 	}
 	slices.SortFunc(a.order, a.compareJobs)
 	for i := range in.Tree.Nodes {
+		if a.gpuOf(i) != "" {
+			a.gpus++
+		}
+	}
+	for i := range in.Tree.Nodes {
 		if in.Tree.Nodes[i].Leaf() {
 			a.leaf(i)
 		} else {
@@ -114,6 +119,7 @@ type attributor struct {
 	in     Input
 	sums   map[key]window.Posting
 	order  []int // allocations in the fixed order of ties
+	gpus   uint64
 	absent [energy.NumClasses]int64
 	claims map[string]uint64 // of each GPU, at the instant claimed
 	at     int64
@@ -327,17 +333,12 @@ func (a *attributor) weight(al *job.Allocation, class energy.Class, device strin
 	if class != energy.GPU && al.CPUs > 0 && a.in.CPUs > 0 {
 		return min(uint64(al.CPUs)*job.Whole/uint64(a.in.CPUs), job.Whole)
 	}
-	var held, gpus uint64
+	var held uint64
 	claims := a.claimed(at)
 	for _, g := range al.GPUs { // a GPU that is claimed more than once is shared
 		held += uint64(g.Weight) * job.Whole / max(claims[g.Device], job.Whole)
 	}
-	for i := range a.in.Tree.Nodes {
-		if a.gpuOf(i) != "" {
-			gpus++
-		}
-	}
-	return min(held/max(gpus, 1), job.Whole)
+	return min(held/max(a.gpus, 1), job.Whole)
 }
 
 // claimed sums the claims on each GPU at an instant.

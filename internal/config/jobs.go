@@ -71,9 +71,26 @@ func (c *checker) jobs(f *jobsFile, sysfs, node string) Jobs {
 	}
 }
 
-// qualified is a key of a label or an annotation (kubernetes.io, "Labels and
-// Selectors"): a name of at most 63 characters, before it a domain if need be.
-var qualified = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+// A pattern that counts to 253 is a third of a megabyte for as long as the agent
+// lives: the lengths are counted beside these.
+var (
+	keyDomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+	keyName   = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
+)
+
+// qualified tells whether text is a key of a label or an annotation (kubernetes.io,
+// "Labels and Selectors"): a name of at most 63 characters, before it a domain of
+// at most 253 if need be.
+func qualified(text string) bool {
+	name := text
+	if domain, rest, ok := strings.Cut(text, "/"); ok {
+		if len(domain) > 253 || !keyDomain.MatchString(domain) {
+			return false
+		}
+		name = rest
+	}
+	return len(name) <= 63 && keyName.MatchString(name)
+}
 
 func (c *checker) kubernetes(f *kubernetesFile) Kubernetes {
 	const at = "jobs.kubernetes."
@@ -85,9 +102,9 @@ func (c *checker) kubernetes(f *kubernetesFile) Kubernetes {
 	k.Every = c.duration(at+"every", f.Every, 100*time.Millisecond, time.Minute)
 	what, key, of := strings.Cut(f.Project, ":")
 	switch {
-	case what == "label" && qualified.MatchString(key):
+	case what == "label" && qualified(key):
 		k.ProjectLabel = key
-	case what == "annotation" && qualified.MatchString(key):
+	case what == "annotation" && qualified(key):
 		k.ProjectAnnotation = key
 	case what != "namespace" || of:
 		c.bad(at+"project", f.Project, "namespace, label:KEY or annotation:KEY, like label:example.org/project")

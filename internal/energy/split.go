@@ -36,16 +36,8 @@ func Split(out []Millijoules, total Millijoules, weights []uint64) (parts []Mill
 		left -= q
 		out = append(out, Millijoules(q))
 	}
-	// left < number of weights with a remainder: each gets at most one.
-	for ; left > 0; left-- {
-		best := -1
-		for i, r := range rems {
-			if r > 0 && (best < 0 || r > rems[best]) {
-				best = i
-			}
-		}
-		rems[best] = 0
-		out[start+best]++
+	if left > 0 { // fewer than weights with a remainder: each gets at most one
+		serve(out[start:], rems, int(left))
 	}
 	if neg {
 		for i := start; i < len(out); i++ {
@@ -53,4 +45,55 @@ func Split(out []Millijoules, total Millijoules, weights []uint64) (parts []Mill
 		}
 	}
 	return out, true
+}
+
+// serve gives one each to the n largest remainders.
+func serve(parts []Millijoules, rems []uint64, n int) {
+	var room [16]uint64
+	least := nthLargest(append(room[:0], rems...), n)
+	for _, r := range rems {
+		if r > least {
+			n--
+		}
+	}
+	for i, r := range rems { // n is left for those that equal the least
+		switch {
+		case r > least:
+			parts[i]++
+		case r == least && n > 0:
+			parts[i]++
+			n--
+		}
+	}
+}
+
+// nthLargest finds the value that n-1 others are not below, 1 <= n <= len(v), by
+// quickselect: hundreds of jobs may share a device, and a split is made for each
+// piece of it. It puts the values into another order.
+func nthLargest(v []uint64, n int) uint64 {
+	lo, hi, k := 0, len(v)-1, n-1
+	for lo < hi {
+		pivot, i, j := v[lo+(hi-lo)/2], lo, hi
+		for i <= j {
+			for v[i] > pivot {
+				i++
+			}
+			for v[j] < pivot {
+				j--
+			}
+			if i <= j {
+				v[i], v[j] = v[j], v[i]
+				i, j = i+1, j-1
+			}
+		}
+		switch {
+		case k <= j:
+			hi = j
+		case k >= i:
+			lo = i
+		default:
+			return v[k]
+		}
+	}
+	return v[k]
 }

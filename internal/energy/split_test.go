@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/big"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -50,6 +51,41 @@ func TestSplitAppends(t *testing.T) {
 	out, _ = energy.Split(out, -7, []uint64{1, 1})
 	if !slices.Equal(out, []energy.Millijoules{42, -4, -3}) {
 		t.Errorf("the parts are %v; what was there must stay", out)
+	}
+}
+
+// Hundreds of jobs share a device: the spare millijoules go where a look for the
+// largest remainder at a time would put them.
+func TestSplitOverMany(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		weights := make([]uint64, 1+r.IntN(700))
+		var sum uint64
+		for i := range weights {
+			weights[i] = uint64(r.IntN(1 + r.IntN(50))) // many are equal
+			sum += weights[i]
+		}
+		if sum == 0 {
+			continue
+		}
+		total := uint64(r.IntN(100_000))
+		want, rems, left := make([]energy.Millijoules, len(weights)), make([]uint64, len(weights)), total
+		for i, w := range weights {
+			want[i], rems[i] = energy.Millijoules(total*w/sum), total*w%sum
+			left -= total * w / sum
+		}
+		for ; left > 0; left-- {
+			best := 0
+			for i := range rems {
+				if rems[i] > rems[best] {
+					best = i
+				}
+			}
+			want[best], rems[best] = want[best]+1, 0
+		}
+		if got, ok := energy.Split(nil, energy.Millijoules(total), weights); !ok || !slices.Equal(got, want) {
+			t.Fatalf("Split(%d, %v) = %v; want %v", total, weights, got, want)
+		}
 	}
 }
 

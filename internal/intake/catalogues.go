@@ -32,12 +32,16 @@ func newCatalogues(l ledger.Ledger, most int) *catalogues {
 	return &catalogues{ledger: l, most: most, known: map[catalogueKey]*window.Catalogue{}}
 }
 
+// cached gives a catalogue that is remembered, else nil.
+func (c *catalogues) cached(n ledger.Node, id uint64) *window.Catalogue {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known[catalogueKey{n, id}]
+}
+
 // get gives a catalogue of a node, nil if the ledger has none of that id.
 func (c *catalogues) get(ctx context.Context, n ledger.Node, id uint64) (*window.Catalogue, error) {
-	c.mu.Lock()
-	found := c.known[catalogueKey{n, id}]
-	c.mu.Unlock()
-	if found != nil {
+	if found := c.cached(n, id); found != nil {
 		return found, nil
 	}
 	found, ok, err := c.ledger.Catalogue(ctx, n, id)

@@ -52,6 +52,8 @@ func (in *Intake) submit(ctx context.Context, windows []ledger.Submission) ([]le
 		in.waiting.Add(-n)
 		return nil, errBusy
 	}
+	patience := time.NewTimer(in.opts.Patience)
+	defer patience.Stop()
 	select {
 	case <-r.done:
 		return r.results, r.err
@@ -65,6 +67,8 @@ func (in *Intake) submit(ctx context.Context, windows []ledger.Submission) ([]le
 	case <-ctx.Done():
 		// It may be booked yet: the agent sends it again and it is a duplicate.
 		return nil, errors.Join(errLate, ctx.Err())
+	case <-patience.C:
+		return nil, errLate
 	}
 }
 
@@ -175,20 +179,26 @@ func (in *Intake) book(group []*request) error {
 	return nil
 }
 
-// tell hands on what was booked now, with the projects it was posted to.
+// tell hands on what was booked now, with the projects it was posted to, and
+// says what a person must know of the rest.
 func (in *Intake) tell(all []ledger.Submission, results []ledger.Result) {
-	if in.opts.Booked == nil {
-		return
-	}
 	for i := range results {
-		if results[i].Status != ledger.Booked {
-			continue
+		n, w := all[i].Node, all[i].Window
+		switch results[i].Status {
+		case ledger.Booked:
+			if in.opts.Booked == nil {
+				continue
+			}
+			for k, project := range results[i].Projects {
+				w.Jobs[k].Project = project
+			}
+			in.opts.Booked(n, w)
+		case ledger.Quarantined, ledger.Conflict, ledger.Fenced:
+			kind := results[i].Status.String()
+			in.opts.Log.Warn("event "+kind, zap.String("cluster", n.Cluster), zap.String("node", n.Name), zap.String("kind", kind),
+				zap.Time("at", time.UnixMilli(w.StartMS).UTC()), zap.String("detail", results[i].Reason))
+		default: // agents see to these themselves
 		}
-		w := all[i].Window
-		for k, project := range results[i].Projects {
-			w.Jobs[k].Project = project
-		}
-		in.opts.Booked(all[i].Node, w)
 	}
 }
 

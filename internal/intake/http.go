@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/zap"
 
+	"github.com/wattledger/wattledger/internal/auth"
 	"github.com/wattledger/wattledger/internal/failpoint"
 	"github.com/wattledger/wattledger/internal/ledger"
 	"github.com/wattledger/wattledger/internal/window"
@@ -33,10 +34,8 @@ func refuse(code int, reason string, err error) answer {
 // counted makes a handler of a function that answers.
 func (in *Intake) counted(h func(w http.ResponseWriter, r *http.Request) answer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), in.opts.Patience)
-		defer cancel()
-		a := h(w, r.WithContext(ctx))
-		in.metrics.requests.WithLabelValues(strconv.Itoa(a.code)).Inc()
+		a := h(w, r)
+		in.metrics.request(a.code)
 		if a.err != nil {
 			w.Header().Set(wire.HeaderReason, a.reason)
 			if a.code == http.StatusServiceUnavailable {
@@ -57,19 +56,25 @@ func (in *Intake) counted(h func(w http.ResponseWriter, r *http.Request) answer)
 
 // open answers POST /api/v1/open.
 func (in *Intake) open(w http.ResponseWriter, r *http.Request) answer {
-	body, release, a := in.body(w, r)
+	id, err := in.opts.Guard.Identify(r)
+	if err != nil {
+		return refuse(http.StatusUnauthorized, wire.ReasonForbidden, err)
+	}
+	body, size, a := in.body(w, r)
 	if a.code != 0 {
 		return a
 	}
-	defer release()
+	defer in.memory.Release(size)
 	req, err := wire.DecodeOpenRequest(body)
 	if err != nil {
 		return in.undecodable(err)
 	}
-	if a := in.authorize(r, req.Node); a.code != 0 {
+	if a := in.authorize(r, id, req.Node); a.code != 0 {
 		return a
 	}
-	o, ok, err := in.opts.Ledger.Open(r.Context(), req)
+	ctx, cancel := context.WithTimeout(r.Context(), in.opts.Patience)
+	defer cancel()
+	o, ok, err := in.opts.Ledger.Open(ctx, req)
 	switch {
 	case err != nil:
 		in.opts.Log.Error("an agent cannot be opened for", zap.String("node", req.Node.Name), zap.Error(err))
@@ -89,21 +94,26 @@ func (in *Intake) open(w http.ResponseWriter, r *http.Request) answer {
 
 // windows answers POST /api/v1/windows.
 func (in *Intake) windows(w http.ResponseWriter, r *http.Request) answer {
-	body, release, a := in.body(w, r)
+	id, err := in.opts.Guard.Identify(r)
+	if err != nil {
+		return refuse(http.StatusUnauthorized, wire.ReasonForbidden, err)
+	}
+	body, size, a := in.body(w, r)
 	if a.code != 0 {
 		return a
 	}
-	defer release()
+	defer in.memory.Release(size)
 	parts, err := wire.SplitBatch(body)
 	if err != nil {
 		return in.undecodable(err)
 	}
-	if a := in.authorize(r, parts.Head.Node); a.code != 0 {
+	if a := in.authorize(r, id, parts.Head.Node); a.code != 0 {
 		return a
 	}
+	parts.NoTelemetry = in.opts.NoTelemetry
 	var lookup error
 	batch, err := parts.Decode(func(id uint64) *window.Catalogue {
-		c, err := in.catalogues.get(r.Context(), parts.Head.Node, id)
+		c, err := in.catalogue(r.Context(), parts.Head.Node, id)
 		lookup = errors.Join(lookup, err)
 		return c
 	})
@@ -125,6 +135,16 @@ func (in *Intake) windows(w http.ResponseWriter, r *http.Request) answer {
 	return in.results(batch, results)
 }
 
+// catalogue looks one up, within the agent's patience.
+func (in *Intake) catalogue(ctx context.Context, n ledger.Node, id uint64) (*window.Catalogue, error) {
+	if c := in.catalogues.cached(n, id); c != nil {
+		return c, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, in.opts.Patience)
+	defer cancel()
+	return in.catalogues.get(ctx, n, id)
+}
+
 func submissions(b *wire.Batch, nowMS int64) []ledger.Submission {
 	out := make([]ledger.Submission, len(b.Windows))
 	for i, w := range b.Windows {
@@ -141,7 +161,7 @@ func submissions(b *wire.Batch, nowMS int64) []ledger.Submission {
 func (in *Intake) results(b *wire.Batch, results []ledger.Result) answer {
 	code := http.StatusOK
 	for i := range results {
-		in.metrics.windows.WithLabelValues(results[i].Status.String()).Inc()
+		in.metrics.window(results[i].Status)
 	}
 	for i := range results {
 		if code = codeOf(results[i].Status); code != http.StatusOK {
@@ -181,11 +201,7 @@ func (in *Intake) respond(code int, r wire.Response) answer {
 }
 
 // authorize tells whether the sender may write for a node; code 0 is yes.
-func (in *Intake) authorize(r *http.Request, n ledger.Node) answer {
-	id, err := in.opts.Guard.Identify(r)
-	if err != nil {
-		return refuse(http.StatusUnauthorized, wire.ReasonForbidden, err)
-	}
+func (in *Intake) authorize(r *http.Request, id *auth.Identity, n ledger.Node) answer {
 	if id.MayWrite(n.Cluster, n.Name) {
 		return answer{}
 	}
@@ -209,50 +225,56 @@ func (in *Intake) undecodable(err error) answer {
 }
 
 // body reads and unpacks a body of a sender that is known; code 0 is success,
-// and release must be called when the body is done with.
-func (in *Intake) body(w http.ResponseWriter, r *http.Request) (body []byte, release func(), a answer) {
-	if _, err := in.opts.Guard.Identify(r); err != nil {
-		return nil, nil, refuse(http.StatusUnauthorized, wire.ReasonForbidden, err)
-	}
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != wire.ContentType {
-		return nil, nil, in.badBody(http.StatusUnsupportedMediaType, wire.ReasonEncoding, fmt.Errorf("content type is not %s", wire.ContentType))
+// and the size must be given back to the memory when the body is done with.
+func (in *Intake) body(w http.ResponseWriter, r *http.Request) (body []byte, size int64, a answer) {
+	if !isOurs(r.Header.Get("Content-Type")) {
+		return nil, 0, in.badBody(http.StatusUnsupportedMediaType, wire.ReasonEncoding, fmt.Errorf("content type is not %s", wire.ContentType))
 	}
 	encoding := r.Header.Get("Content-Encoding")
 	if encoding != "" && encoding != "identity" && encoding != "zstd" {
-		return nil, nil, in.badBody(http.StatusUnsupportedMediaType, wire.ReasonEncoding, fmt.Errorf("content encoding %q is not zstd or none", encoding))
+		return nil, 0, in.badBody(http.StatusUnsupportedMediaType, wire.ReasonEncoding, fmt.Errorf("content encoding %q is not zstd or none", encoding))
 	}
-	size := r.ContentLength
+	size = r.ContentLength
 	if size > wire.MaxBody {
-		return nil, nil, in.badBody(http.StatusRequestEntityTooLarge, wire.ReasonTooLarge, fmt.Errorf("body of %d bytes, at most %d", size, wire.MaxBody))
+		return nil, 0, in.badBody(http.StatusRequestEntityTooLarge, wire.ReasonTooLarge, fmt.Errorf("body of %d bytes, at most %d", size, wire.MaxBody))
 	}
 	if size < 0 || encoding == "zstd" {
 		size = wire.MaxBody
 	}
 	size = max(size, 4096)
 	if !in.memory.TryAcquire(size) {
-		return nil, nil, refuse(http.StatusServiceUnavailable, wire.ReasonBusy, errBusy)
+		return nil, 0, refuse(http.StatusServiceUnavailable, wire.ReasonBusy, errBusy)
 	}
 	body, a = in.read(w, r, encoding)
 	if a.code != 0 {
 		in.memory.Release(size)
-		return nil, nil, a
+		return nil, 0, a
 	}
 	if used := max(int64(len(body)), 4096); used < size {
 		in.memory.Release(size - used)
 		size = used
 	}
-	return body, func() { in.memory.Release(size) }, answer{}
+	return body, size, answer{}
+}
+
+// isOurs tells whether a content type is that of the link, as agents write it or
+// with parameters.
+func isOurs(contentType string) bool {
+	if contentType == wire.ContentType {
+		return true
+	}
+	t, _, err := mime.ParseMediaType(contentType)
+	return err == nil && t == wire.ContentType
 }
 
 func (in *Intake) read(w http.ResponseWriter, r *http.Request, encoding string) ([]byte, answer) {
-	limited := http.MaxBytesReader(w, r.Body, wire.MaxBody)
 	var raw []byte
 	var err error
-	if r.ContentLength >= 0 {
+	if r.ContentLength >= 0 { // and no more than is allowed: the server gives no more than that
 		raw = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(limited, raw)
+		_, err = io.ReadFull(r.Body, raw)
 	} else {
-		raw, err = io.ReadAll(limited)
+		raw, err = io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxBody))
 	}
 	in.metrics.bytes.Add(float64(len(raw)))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {

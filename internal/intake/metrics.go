@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"net/http"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,26 @@ type metrics struct {
 	bytes, forbidden, commitErrors         prometheus.Counter
 	commit, commitSize                     prometheus.Histogram
 	lastCommit, queue                      prometheus.Gauge
+
+	// What is counted with every request, found once.
+	fine   prometheus.Counter // requests answered 200
+	status [ledger.Reopen + 1]prometheus.Counter
+}
+
+// request counts a request.
+func (m *metrics) request(code int) {
+	if code == http.StatusOK {
+		m.fine.Inc()
+		return
+	}
+	m.requests.WithLabelValues(strconv.Itoa(code)).Inc()
+}
+
+// window counts what became of a window.
+func (m *metrics) window(s ledger.Status) {
+	if int(s) < len(m.status) {
+		m.status[s].Inc()
+	}
 }
 
 func codes() []int { return []int{200, 400, 401, 403, 409, 410, 413, 415, 424, 428, 503} }
@@ -61,8 +82,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, c := range codes() {
 		m.requests.WithLabelValues(strconv.Itoa(c))
 	}
-	for s := ledger.Booked; s <= ledger.Reopen; s++ {
-		m.windows.WithLabelValues(s.String())
+	m.fine = m.requests.WithLabelValues(strconv.Itoa(http.StatusOK))
+	for s := range m.status {
+		m.status[s] = m.windows.WithLabelValues(ledger.Status(s).String())
 	}
 	for _, r := range []string{"opened", "fenced"} {
 		m.opens.WithLabelValues(r)

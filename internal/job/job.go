@@ -17,6 +17,9 @@ import (
 	"github.com/wattledger/wattledger/internal/window"
 )
 
+// maxSubmitMS is the year 9999, the last that a window can name.
+const maxSubmitMS = 253_402_300_799_999
+
 // Whole is the weight of a whole device: shares are in millionths.
 const Whole = 1_000_000
 
@@ -49,6 +52,9 @@ type Spec struct {
 	// Found: nobody told of the job, it was seen running (in its cgroup). What
 	// its workload manager says of it later takes the place of this.
 	Found bool `json:"found,omitempty"`
+	// Teller is the witness who told of it, as in Edge; the agent notes it, so
+	// that after a restart each witness knows the jobs that are its own.
+	Teller string `json:"teller,omitempty"`
 }
 
 // WholeNode tells whether the job owns everything on the node.
@@ -79,6 +85,7 @@ func (a Allocation) Holds(from, to int64) (int64, int64, bool) {
 var (
 	ErrRunning    = errors.New("the job is already running here")
 	ErrNotRunning = errors.New("no such job is running here")
+	ErrEnded      = errors.New("that run has ended here already")
 	ErrBadSpec    = errors.New("the job cannot be taken")
 )
 
@@ -87,36 +94,85 @@ var (
 // agent's one loop owns it.
 type Table struct {
 	list []Allocation // by From, then ID
+	past []Allocation // forgotten lately, oldest first
 }
+
+// maxPast is how many runs are known after they were forgotten.
+const maxPast = 1024
 
 // Begin adds a job at time at. A second begin of a run that is open is
 // ErrRunning; it changes nothing, but for a run that was only found: what is
-// said of it now takes the place of what was seen. A begin of another run of
-// the job ends the one that is open.
+// said of it now takes the place of what was seen. A begin that lies before the
+// end of its own run, which has ended, is ErrEnded: it was told before. A begin
+// of another run of the job ends the one that is open; one that lies before a
+// run that is known is of an earlier run, which ended by then.
 func (t *Table) Begin(s Spec, at int64) error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	if i := t.find(s.ID); i >= 0 && s.Found {
+	i := t.find(s.ID)
+	if i >= 0 && s.Found {
 		return fmt.Errorf("begin of job %s: %w", s.ID, ErrRunning)
-	} else if i >= 0 && t.list[i].Found {
-		t.list[i].Spec, t.list[i].From = s, min(t.list[i].From, at)
-		t.sort()
-		return nil
 	}
-	for _, a := range t.list {
-		if a.Open() && a.ID == s.ID && a.Restart == s.Restart {
-			return fmt.Errorf("begin of job %s (restart %d): %w since %s", s.ID, s.Restart, ErrRunning, time.Unix(0, a.From).UTC().Format(time.RFC3339))
+	if i >= 0 && s.sameRun(t.list[i].Spec) {
+		if t.list[i].Found {
+			t.list[i].Spec, t.list[i].From = s, min(t.list[i].From, at)
+			t.sort()
+			return nil
 		}
+		return fmt.Errorf("begin of job %s (restart %d): %w since %s", s.ID, s.Restart, ErrRunning, time.Unix(0, t.list[i].From).UTC().Format(time.RFC3339))
 	}
-	for i := range t.list { // an earlier run whose end was never told ended by now
-		if a := &t.list[i]; a.Open() && a.ID == s.ID {
+	if t.hasEnded(func(a *Allocation) bool { return at < a.To && s.sameRun(a.Spec) }) {
+		return fmt.Errorf("begin of job %s (restart %d): %w", s.ID, s.Restart, ErrEnded)
+	}
+	begun := Allocation{Spec: s, From: at}
+	for n := range t.list {
+		switch a := &t.list[n]; {
+		case a.ID != s.ID:
+		case a.From > at: // that is the later run
+			begun.To = min(a.From, cmp.Or(begun.To, a.From))
+		case a.Open(): // an earlier run whose end was never told ended by now
 			a.end(at)
 		}
 	}
-	t.list = append(t.list, Allocation{Spec: s, From: at})
+	t.list = append(t.list, begun)
 	t.sort()
 	return nil
+}
+
+// sameRun tells whether two witnesses speak of one run of a job: of a run that
+// was only found, the restart count is not known.
+func (s *Spec) sameRun(o Spec) bool {
+	return s.ID == o.ID && (s.Restart == o.Restart || s.Found || o.Found) && (s.SLUID == "" || o.SLUID == "" || s.SLUID == o.SLUID)
+}
+
+// hasEnded looks among the runs that ended, also those that were forgotten.
+func (t *Table) hasEnded(which func(*Allocation) bool) bool {
+	for _, l := range [][]Allocation{t.list, t.past} {
+		for i := range l {
+			if !l[i].Open() && which(&l[i]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Ended tells whether a run of the job was here at a time and has ended since:
+// an end that comes once more is known.
+func (t *Table) Ended(id string, at int64) bool {
+	return t.hasEnded(func(a *Allocation) bool { return a.ID == id && a.From <= at && at <= a.To })
+}
+
+// Runs gives the runs of a job that are not forgotten, oldest first.
+func (t *Table) Runs(id string) []Allocation {
+	var out []Allocation
+	for _, a := range t.list {
+		if a.ID == id {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 func (t *Table) sort() {
@@ -150,13 +206,16 @@ func (s Spec) check() error {
 	if s.ID == "" {
 		return fmt.Errorf("%w: it has no id", ErrBadSpec)
 	}
-	for what, v := range map[string]string{"id": s.ID, "project": s.Project, "user": s.User, "partition": s.Partition, "sluid": s.SLUID} {
+	for what, v := range map[string]string{"id": s.ID, "project": s.Project, "user": s.User, "partition": s.Partition, "sluid": s.SLUID, "witness": s.Teller} {
 		if !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl) {
 			return fmt.Errorf("%w: its %s %q is not plain text", ErrBadSpec, what, v)
 		}
 		if len(v) > window.MaxName {
 			return fmt.Errorf("%w: its %s has %d bytes, at most %d", ErrBadSpec, what, len(v), window.MaxName)
 		}
+	}
+	if s.SubmitMS < 0 || s.SubmitMS > maxSubmitMS {
+		return fmt.Errorf("%w: it was submitted at %d ms, which is no time", ErrBadSpec, s.SubmitMS)
 	}
 	if n := len(s.GPUs) + len(s.Unplaced); n > window.MaxMeters {
 		return fmt.Errorf("%w: it names %d GPUs, at most %d", ErrBadSpec, n, window.MaxMeters)
@@ -220,18 +279,30 @@ func (t *Table) Open() []Allocation {
 }
 
 // Forget drops what ended at or before the time: no window needs it any more.
+// That it was here stays known for a while.
 func (t *Table) Forget(before int64) {
-	t.list = slices.DeleteFunc(t.list, func(a Allocation) bool { return !a.Open() && a.To <= before })
+	t.list = slices.DeleteFunc(t.list, func(a Allocation) bool {
+		gone := !a.Open() && a.To <= before
+		if gone {
+			t.past = append(t.past, Allocation{Spec: Spec{ID: a.ID, Restart: a.Restart, SLUID: a.SLUID, Found: a.Found}, From: a.From, To: a.To})
+		}
+		return gone
+	})
+	if n := len(t.past) - maxPast; n > 0 {
+		t.past = slices.Delete(t.past, 0, n)
+	}
 }
 
 // Shift moves every stamp at or after since by ns: the clock was stepped. What
 // came before stays before, also where the clock was put back.
 func (t *Table) Shift(since, ns int64) {
-	for i := range t.list {
-		a := &t.list[i]
-		a.From = shift(a.From, since, ns)
-		if a.To != 0 {
-			a.To = max(shift(a.To, since, ns), a.From)
+	for _, l := range [][]Allocation{t.list, t.past} {
+		for i := range l {
+			a := &l[i]
+			a.From = shift(a.From, since, ns)
+			if a.To != 0 {
+				a.To = max(shift(a.To, since, ns), a.From)
+			}
 		}
 	}
 }

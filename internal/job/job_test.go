@@ -3,6 +3,7 @@ package job_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -65,6 +66,69 @@ func TestBeginOfAnotherRunEndsTheFirst(t *testing.T) {
 	if a, err := tb.End("a", 60); err != nil || a.Restart != 1 {
 		t.Errorf("end: %+v, %v", a, err)
 	}
+}
+
+// Edges come late and twice: kept in a file though the agent had them, found
+// after they were told.
+func TestEdgesOutOfOrder(t *testing.T) {
+	var tb job.Table
+	begin := func(s job.Spec, at int64, want error) {
+		t.Helper()
+		if err := tb.Begin(s, at); !errors.Is(err, want) {
+			t.Errorf("begin of %+v at %d: %v, want %v", s, at, err, want)
+		}
+	}
+	runs := func(id, want string) {
+		t.Helper()
+		var got []string
+		for _, a := range tb.Runs(id) {
+			got = append(got, fmt.Sprintf("%d%s [%d %d)", a.Restart, a.SLUID, a.From, a.To))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("runs of %s are %s; want %s", id, strings.Join(got, ", "), want)
+		}
+	}
+	end := func(id string, at int64) {
+		t.Helper()
+		if _, err := tb.End(id, at); err != nil {
+			t.Error(err)
+		}
+	}
+	// told and kept: the begin is delivered again after the job's end
+	begin(job.Spec{ID: "a"}, 10, nil)
+	end("a", 20)
+	begin(job.Spec{ID: "a"}, 10, job.ErrEnded)
+	begin(job.Spec{ID: "a", Found: true}, 12, job.ErrEnded)
+	runs("a", "0 [10 20)")
+	tb.Forget(30)
+	begin(job.Spec{ID: "a"}, 10, job.ErrEnded)
+	if !tb.Ended("a", 20) || tb.Ended("a", 21) || tb.Ended("b", 15) {
+		t.Error("an end at 20 is known, one at 21 or of another job is not")
+	}
+	begin(job.Spec{ID: "a"}, 40, nil) // a hook without restart counts tells the next run
+	runs("a", "0 [40 0)")
+
+	// the begin of the first run is delivered when the second is there
+	begin(job.Spec{ID: "b", Restart: 1}, 50, nil)
+	begin(job.Spec{ID: "b"}, 45, nil)
+	runs("b", "0 [45 50), 1 [50 0)")
+
+	// an id that is used again, by Slurm's own name of the run
+	begin(job.Spec{ID: "c", SLUID: "s1"}, 60, nil)
+	begin(job.Spec{ID: "c", SLUID: "s1"}, 61, job.ErrRunning)
+	begin(job.Spec{ID: "c"}, 62, job.ErrRunning)
+	begin(job.Spec{ID: "c", SLUID: "s2"}, 70, nil)
+	runs("c", "0s1 [60 70), 0s2 [70 0)")
+
+	// the memory has an end
+	for i := range 3000 {
+		id := fmt.Sprint("m", i)
+		begin(job.Spec{ID: id}, 100, nil)
+		end(id, 101)
+		tb.Forget(102)
+	}
+	begin(job.Spec{ID: "m2999"}, 100, job.ErrEnded)
+	begin(job.Spec{ID: "m0"}, 100, nil)
 }
 
 func TestSpecsThatCannotBe(t *testing.T) {

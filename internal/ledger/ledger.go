@@ -248,6 +248,13 @@ type NodeStatus struct {
 	Conflicts   int
 }
 
+// EventFilter selects events; empty fields select all.
+type EventFilter struct {
+	Cluster, Node, Kind string
+	FromMS, ToMS        int64 // [from, to); 0 for open
+	Limit               int   // 0: 1000
+}
+
 // EventRow is an event that came with a window, or that intake itself saw.
 type EventRow struct {
 	Node  Node
@@ -280,7 +287,7 @@ type Ledger interface {
 	Jobs(ctx context.Context, f JobFilter) ([]JobBooks, error) // without Nodes
 	Totals(ctx context.Context) ([]ProjectTotal, error)
 	Nodes(ctx context.Context) ([]NodeStatus, error)
-	Events(ctx context.Context, cluster string, fromMS, toMS int64, limit int) ([]EventRow, error)
+	Events(ctx context.Context, f EventFilter) ([]EventRow, error) // newest first
 	// Assign says which project a job belongs to; sums move with it.
 	Assign(ctx context.Context, cluster string, job window.Job, project string) error
 	// Describe completes and corrects runs of jobs with what the workload manager

@@ -30,6 +30,7 @@ const (
 const (
 	logTick  = time.Minute
 	logFirst = 10
+	logTexts = 512 // so many different ones are counted in logTick
 )
 
 // NewLogger makes a logger that writes to out from level (debug, info, warn,
@@ -55,13 +56,7 @@ func NewLogger(level string, out *os.File, reg prometheus.Registerer) (*zap.Logg
 			return nil, fmt.Errorf("cannot register metrics of the log: %w", err)
 		}
 	}
-	core := zapcore.NewSamplerWithOptions(zapcore.NewCore(encoder, zapcore.Lock(out), l), logTick, logFirst, 0,
-		zapcore.SamplerHook(func(_ zapcore.Entry, d zapcore.SamplingDecision) {
-			if d&zapcore.LogDropped != 0 {
-				suppressed.Inc()
-			}
-		}))
-	return zap.New(core), nil
+	return zap.New(newSampler(zapcore.NewCore(encoder, zapcore.Lock(out), l), suppressed.Inc)), nil
 }
 
 // Limit lets a thing happen once in a span of time. The zero value with Every

@@ -1,17 +1,20 @@
 package obs_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/wattledger/wattledger/internal/obs"
 )
@@ -74,5 +77,23 @@ func TestMetricsPage(t *testing.T) {
 	b, err := io.ReadAll(w.Body)
 	if err != nil || !strings.Contains(string(b), `wattledger_build_info{component="agent",version="`) || !strings.Contains(string(b), "process_resident_memory_bytes") {
 		t.Errorf("%v\n%s", err, b)
+	}
+}
+
+// TestSlog: what packages say with log/slog is in our log, under their part, with
+// what they attached; their information is for debugging.
+func TestSlog(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	log := obs.Slog(zap.New(core), "alerts").With("file", "r.yml").WithGroup("rule")
+	log.Info("started")
+	log.Warn("failed", "name", "A")
+	log.Error("lost")
+	var got []string
+	for _, e := range logs.All() {
+		got = append(got, fmt.Sprint(e.Level, " ", e.Message, " ", e.ContextMap()))
+	}
+	want := []string{"debug alerts: started map[file:r.yml]", "warn alerts: failed map[file:r.yml rule.name:A]", "error alerts: lost map[file:r.yml]"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q\nwant %q", got, want)
 	}
 }

@@ -53,19 +53,25 @@ func New(o Options) *Scraper {
 	return &Scraper{o: o, last: map[string]labels.Labels{}}
 }
 
-// Run stores until ctx ends. A failure costs one sample of each series.
+// readyEvery is how often a store is asked that cannot take samples yet.
+const readyEvery = time.Second
+
+// Run stores until ctx ends, at once when the store can take samples. A failure
+// costs one sample of each series.
 func (s *Scraper) Run(ctx context.Context) error {
-	t := time.NewTicker(s.o.Every)
-	defer t.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-t.C:
+		case <-next.C:
 		}
 		if s.o.Ready != nil && s.o.Ready() != nil {
+			next.Reset(readyEvery)
 			continue
 		}
+		next.Reset(s.o.Every)
 		err := s.Once(ctx)
 		if err != nil && !s.failed {
 			s.o.Log.Warn("the aggregator's own metrics are not stored as series; the page /metrics has them", zap.Error(err))

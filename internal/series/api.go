@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
-	"strconv"
 	"strings"
 
 	"github.com/grafana/regexp"
@@ -24,7 +23,6 @@ import (
 	"github.com/prometheus/prometheus/util/notifications"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
-	"github.com/wattledger/wattledger/internal/series/metric"
 	"github.com/wattledger/wattledger/internal/version"
 )
 
@@ -92,7 +90,7 @@ func (s *Store) Handler() http.Handler {
 		h := http.Handler(router)
 		switch path {
 		case "/metadata":
-			h = http.HandlerFunc(metadata)
+			h = http.HandlerFunc(s.metadata)
 		case "/labels", "/series", "/label/{name}/values": // queries bound themselves
 			h = s.listing(router)
 		}
@@ -143,35 +141,6 @@ func answerError(w http.ResponseWriter, code int, kind, words string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": kind, "error": words})
-}
-
-// metadata answers from the list of metrics: Prometheus has it from its targets.
-func metadata(w http.ResponseWriter, r *http.Request) {
-	type meta struct {
-		Type string `json:"type"`
-		Help string `json:"help"`
-		Unit string `json:"unit"`
-	}
-	limit := -1
-	if text := r.FormValue("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			answerError(w, http.StatusBadRequest, "bad_data", "limit must be a number")
-			return
-		}
-		limit = n
-	}
-	data := map[string][]meta{}
-	for _, m := range metric.All() {
-		if limit >= 0 && len(data) >= limit {
-			break
-		}
-		if name := r.FormValue("metric"); name == "" || name == m.Name {
-			data[m.Name] = []meta{{string(m.Type), m.Help, m.Unit}}
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": data})
 }
 
 // api wires Prometheus' own handlers to the store.

@@ -36,13 +36,21 @@ its address with ` + "`/prometheus`" + `. Units are base units; a name that ends
 
 `
 
+// Page is what one of our programs shows at /metrics.
+type Page struct {
+	Title, Text string
+	Metrics     []metric.Metric
+}
+
 // WriteDocs writes docs/metrics.md.
-func WriteDocs(w io.Writer) error {
+func WriteDocs(w io.Writer, pages ...Page) error {
 	var b strings.Builder
 	b.WriteString(intro)
 	table(&b, metric.All(), true)
-	b.WriteString("\n## The store about itself\n\nOn the aggregator's `/metrics`.\n\n")
-	table(&b, Own(), false)
+	for _, p := range pages {
+		_, _ = fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", p.Title, p.Text)
+		table(&b, p.Metrics, false)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

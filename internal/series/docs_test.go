@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite docs/metrics.md from what the c
 func TestDocs(t *testing.T) {
 	const path = "../../docs/metrics.md"
 	var got bytes.Buffer
-	if err := series.WriteDocs(&got); err != nil {
+	if err := series.WriteDocs(&got, aggregatorPage(t), agentPage(t)); err != nil {
 		t.Fatal(err)
 	}
 	if *update {

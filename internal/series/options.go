@@ -51,6 +51,9 @@ type Options struct {
 	Now        func() time.Time
 	Log        *zap.Logger
 	Registerer prometheus.Registerer
+	// Own is the page that is stored beside, for what /metadata says of it; nil
+	// for none.
+	Own prometheus.Gatherer
 }
 
 func (o *Options) setDefaults() error {

@@ -51,7 +51,7 @@ type Store struct {
 	sources map[sourceKey]*source
 	summed  map[sums.Key]*sumSeries
 	watts   []float64
-	handed  []Handed // accepted, and not given to the outlet yet
+	handed  []Handed      // accepted, and not given to the outlet yet
 	pending []sums.Sample // emitted and not stored yet
 	unsaved bool
 	tidied  int64

@@ -89,29 +89,46 @@ func (l *look) quarantine(ctx context.Context, clusters []string) error {
 	return nil
 }
 
-// audit recomputes both sides of the slots that are complete and near.
-func (w *Watch) audit(ctx context.Context, now time.Time) error {
+// Audit recomputes both sides of the slots that are complete and near, of every
+// cluster whose last audit is an hour ago.
+func (w *Watch) Audit(ctx context.Context) {
 	clusters, err := w.o.Ledger.Clusters(ctx)
 	if err != nil {
-		return err
+		w.failed(ctx, "cannot audit the books", err)
+		return
 	}
+	now := w.o.Now()
 	to := window.Slot(now.UnixMilli()) * window.SlotMS
 	for _, c := range clusters {
+		if w.auditedAt(c).Add(auditEvery).After(now) {
+			continue
+		}
 		r, err := w.o.Ledger.Audit(ctx, c, to-auditSpan.Milliseconds(), to)
 		if err != nil {
-			return fmt.Errorf("cannot audit %s: %w", c, err)
+			w.failed(ctx, "cannot audit the books of a cluster", fmt.Errorf("%s: %w", c, err))
+			continue
 		}
-		seen := auditSeen{at: now, findings: map[string]int{"any": len(r.Findings)}}
-		for i, f := range r.Findings {
-			seen.findings[f.Kind]++
-			if i < 20 { // `wattledger audit` lists them all
-				w.o.Log.Error("the books do not close", zap.String("cluster", f.Cluster), zap.String("kind", f.Kind), zap.String("node", f.Node),
-					zap.String("meter", f.Meter), zap.Time("slot", time.UnixMilli(f.SlotMS).UTC()), zap.String("detail", f.Detail))
-			}
-		}
-		w.mu.Lock()
-		w.audits[c] = seen
-		w.mu.Unlock()
+		w.audited(c, now, r.Findings)
 	}
-	return nil
+}
+
+func (w *Watch) auditedAt(cluster string) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.audits[cluster].at
+}
+
+// audited keeps and tells what an audit found.
+func (w *Watch) audited(cluster string, now time.Time, findings []ledger.Finding) {
+	seen := auditSeen{at: now, findings: map[string]int{"any": len(findings)}}
+	for i, f := range findings {
+		seen.findings[f.Kind]++
+		if i < 20 { // `wattledger audit` lists them all
+			w.o.Log.Error("the books do not close", zap.String("cluster", f.Cluster), zap.String("kind", f.Kind), zap.String("node", f.Node),
+				zap.String("meter", f.Meter), zap.Time("slot", time.UnixMilli(f.SlotMS).UTC()), zap.String("detail", f.Detail))
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.audits[cluster] = seen
 }

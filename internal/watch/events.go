@@ -70,7 +70,11 @@ func (w *Watch) Booked(n ledger.Node, win *window.Window) {
 	}
 	w.mu.Unlock()
 	for _, e := range win.Events {
-		w.tell.Info("event "+e.Kind+" on "+n.Name+" "+e.Meter, zap.String("cluster", n.Cluster), zap.String("node", n.Name), zap.String("kind", e.Kind),
+		say := w.tell.Info
+		if e.Kind == "no_source" { // most nodes have not the hardware of every source
+			say = w.tell.Debug
+		}
+		say(strings.TrimSuffix("event "+e.Kind+" on "+n.Name+" "+e.Meter, " "), zap.String("cluster", n.Cluster), zap.String("node", n.Name), zap.String("kind", e.Kind),
 			zap.String("meter", e.Meter), zap.Time("at", time.UnixMilli(e.AtMS).UTC()), zap.String("detail", e.Detail))
 	}
 }

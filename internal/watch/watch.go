@@ -26,6 +26,7 @@ import (
 const (
 	lookEvery  = time.Minute
 	auditEvery = time.Hour
+	auditLook  = 2 * time.Minute // a cluster that is new is audited soon
 	auditSpan  = 3 * time.Hour // of slots that are complete; each is audited again until no late data comes
 	day        = 24 * time.Hour
 	unbookedIn = 31 * day
@@ -52,14 +53,13 @@ type Watch struct {
 	o    Options
 	desc descs
 
-	mu      sync.Mutex
-	seen    []prometheus.Metric
-	audits  map[string]auditSeen
-	events  map[eventKey]*tally
-	xids    map[xidKey]*tally
-	errors  prometheus.Counter
-	audited time.Time
-	tell    *zap.Logger // of events: one that repeats itself is sampled
+	mu     sync.Mutex
+	seen   []prometheus.Metric
+	audits map[string]auditSeen
+	events map[eventKey]*tally
+	xids   map[xidKey]*tally
+	errors prometheus.Counter
+	tell   *zap.Logger // of events: one that repeats itself is sampled
 }
 
 type auditSeen struct {
@@ -98,7 +98,7 @@ func New(o Options) *Watch {
 			difference:  d("books_difference_joules", "Metered less booked less unbooked energy of the last 24 h. Anything but 0 is a fault of the books.", "cluster"),
 			grades:      d("grade_energy_ratio", "Part of the energy of the last 24 h by grade.", "cluster", "grade"),
 			quarantine:  d("quarantine_windows", "Windows in quarantine that are not settled.", "cluster"),
-			quarantined: d("quarantine_joules", "Their energy.", "cluster"),
+			quarantined: d("quarantine_joules", "Energy of the windows in quarantine that are not settled.", "cluster"),
 			silent:      d("nodes_silent", "Nodes that have not left the books and sent nothing for three minutes.", "cluster"),
 			silentFor:   d("node_silent_seconds", "For how long a silent node has sent nothing; at most 100 nodes, the longest.", "cluster", "node"),
 			conflicts:   d("node_conflicts", "Windows refused because their ranges are booked with other content: two nodes with one name, a cloned disk.", "cluster"),
@@ -108,7 +108,7 @@ func New(o Options) *Watch {
 			events:     d("node_events_total", "Events that came with windows, by kind.", "cluster", "node", "kind"),
 			recent:     d("node_recent_events", "Events of the last quarter of an hour by kind; no series where there was none since the aggregator started.", "cluster", "node", "kind"),
 			xids:       d("gpu_xid_errors_total", "Xid errors of GPUs, by number and class: application, hardware, driver or other.", "cluster", "node", "gpu", "xid", "class"),
-			recentXids: d("gpu_recent_xid_errors", "Those of the last quarter of an hour.", "cluster", "node", "gpu", "xid", "class"),
+			recentXids: d("gpu_recent_xid_errors", "Xid errors of GPUs in the last quarter of an hour; no series where there was none since the aggregator started.", "cluster", "node", "gpu", "xid", "class"),
 			findings:   d("audit_findings", "Places of the last three hours where the last audit did not close, by kind.", "cluster", "kind"),
 			audited:    d("audit_last_timestamp_seconds", "When the books were last audited.", "cluster"),
 			contract:   d("contract_power_watts", "Power that the site's contract allows, from the configuration.", "cluster"),
@@ -119,43 +119,53 @@ func New(o Options) *Watch {
 	}
 }
 
-// Run looks until ctx ends.
+// Run looks, and audits, until ctx ends. An audit of a large machine takes
+// longer than the time between looks, so neither waits for the other.
 func (w *Watch) Run(ctx context.Context) error {
-	t := time.NewTicker(lookEvery)
+	var wg sync.WaitGroup
+	wg.Go(func() { every(ctx, lookEvery, w.Look) })
+	wg.Go(func() { every(ctx, auditLook, w.Audit) })
+	wg.Wait()
+	return nil
+}
+
+// every works now and then, each time within the time between.
+func every(ctx context.Context, d time.Duration, work func(context.Context)) {
+	t := time.NewTicker(d)
 	defer t.Stop()
 	for {
-		w.Look(ctx)
+		func() {
+			ctx, cancel := context.WithTimeout(ctx, d)
+			defer cancel()
+			work(ctx)
+		}()
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-t.C:
 		}
 	}
 }
 
-// Look reads the books once, and audits them when that is due. What cannot be
-// read is counted and left as it was.
+// Look reads the books once. What cannot be read is counted and left as it was.
 func (w *Watch) Look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lookEvery)
-	defer cancel()
-	now := w.o.Now()
-	l := &look{w: w, now: now}
-	err := l.all(ctx)
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return
-	}
-	if now.Sub(w.audited) >= auditEvery {
-		w.audited = now
-		err = errors.Join(err, w.audit(ctx, now))
-	}
-	if err != nil {
-		w.errors.Inc()
-		w.o.Log.Error("cannot look at the books; the metrics keep what was seen before", zap.Error(err))
+	l := &look{w: w, now: w.o.Now()}
+	if err := l.all(ctx); err != nil {
+		w.failed(ctx, "cannot look at the books; the metrics keep what was seen before", err)
 		return
 	}
 	w.mu.Lock()
 	w.seen = l.out
 	w.mu.Unlock()
+}
+
+// failed counts and tells of an error, unless it is the end of the program.
+func (w *Watch) failed(ctx context.Context, words string, err error) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	w.errors.Inc()
+	w.o.Log.Error(words, zap.Error(err))
 }
 
 // look is one look in the making.
@@ -235,8 +245,18 @@ func (l *look) disk() error {
 	return nil
 }
 
-// Describe says nothing beforehand: it depends on the books.
-func (w *Watch) Describe(chan<- *prometheus.Desc) {}
+// Describe says what may be there.
+func (w *Watch) Describe(ch chan<- *prometheus.Desc) {
+	w.errors.Describe(ch)
+	d := &w.desc
+	for _, desc := range []*prometheus.Desc{
+		d.coverage, d.unbooked, d.difference, d.grades, d.quarantine, d.quarantined,
+		d.silent, d.silentFor, d.conflicts, d.fenced, d.heldJobs, d.events,
+		d.recent, d.xids, d.recentXids, d.findings, d.audited, d.contract, d.free, d.size, d.looked,
+	} {
+		ch <- desc
+	}
+}
 
 // Collect gives what was seen last.
 func (w *Watch) Collect(ch chan<- prometheus.Metric) {

@@ -79,6 +79,7 @@ func TestWhatAnOperatorMustKnow(t *testing.T) {
 		Contract: map[string]energy.Microwatts{"c": 9_000_000 * energy.Watt},
 	})
 	w.Look(t.Context())
+	w.Audit(t.Context())
 	for range 1000 {
 		w.Booked(ledger.Node{Cluster: "c", Name: "n1"}, &window.Window{Events: []window.Event{
 			{AtMS: reporttest.Now().UnixMilli(), Kind: "xid", Meter: "gpu0", Detail: "Xid 79 (hardware), GPU instance 3"},

@@ -110,33 +110,39 @@ func (s *site) getNodes(w http.ResponseWriter, r *http.Request) error {
 	return sendJSON(w, http.StatusOK, report.NodesOf(nodes, q.Get("cluster")))
 }
 
+// getEvents lists what meters and intake complained of, newest first: of the
+// last day unless asked otherwise, of all clusters or one.
 func (s *site) getEvents(w http.ResponseWriter, r *http.Request) error {
-	q, err := ask(r, "cluster", "from", "to", "limit", "timezone")
+	q, err := ask(r, "cluster", "node", "kind", "from", "to", "limit", "timezone")
 	if err != nil {
 		return err
 	}
-	cluster, err := s.cluster(r.Context(), q)
+	clusters, err := s.clusters(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	zone, err := s.zone(q, cluster)
+	f := ledger.EventFilter{Cluster: q.Get("cluster"), Node: q.Get("node"), Kind: q.Get("kind")}
+	if len(clusters) == 1 {
+		f.Cluster = clusters[0] // whose zone days are in
+	}
+	zone, err := s.zone(q, f.Cluster)
 	if err != nil {
 		return err
 	}
-	limit, err := q.limit(1000, 10_000)
-	if err != nil {
+	if f.Limit, err = q.limit(1000, 10_000); err != nil {
 		return err
 	}
 	now := s.Now()
-	from, err := s.instant(q, "from", zone, now.Add(-24*time.Hour).UnixMilli())
-	if err != nil {
+	if f.FromMS, err = s.instant(q, "from", zone, now.Add(-24*time.Hour).UnixMilli()); err != nil {
 		return err
 	}
-	to, err := s.instant(q, "to", zone, now.Add(24*time.Hour).UnixMilli())
-	if err != nil {
+	if f.ToMS, err = s.instant(q, "to", zone, now.Add(24*time.Hour).UnixMilli()); err != nil {
 		return err
 	}
-	rows, err := s.Ledger.Events(r.Context(), cluster, from, to, limit)
+	if f.FromMS >= f.ToMS {
+		return refuse(http.StatusBadRequest, "the span ends before it begins")
+	}
+	rows, err := s.Ledger.Events(r.Context(), f)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -66,7 +67,9 @@ type Parts struct {
 	Head       Head
 	Catalogues []RawCatalogue
 	Windows    [][]byte // each as a fragment of its own
-	version    uint64
+	// NoTelemetry lets Decode pass over what is only to be looked at.
+	NoTelemetry bool
+	version     uint64
 }
 
 // SplitFragment takes a spool record apart.
@@ -216,6 +219,9 @@ func (p *Parts) Decode(known func(id uint64) *window.Catalogue) (*Batch, error) 
 	}
 	for i, raw := range p.Windows {
 		message := content(raw)
+		if p.NoTelemetry {
+			message = withoutTelemetry(message)
+		}
 		w, err := decodeWindow(message, resolved[catalogueOf(message)])
 		if err != nil {
 			return nil, fmt.Errorf("windows[%d]: %w", i, err)
@@ -228,13 +234,11 @@ func (p *Parts) Decode(known func(id uint64) *window.Catalogue) (*Batch, error) 
 // resolve asks for the catalogues that did not come along.
 func (p *Parts) resolve(resolved map[uint64]*window.Catalogue, known func(id uint64) *window.Catalogue) error {
 	var unknown []uint64
-	asked := map[uint64]bool{}
 	for _, raw := range p.Windows {
 		id := catalogueOf(content(raw))
-		if resolved[id] != nil || asked[id] {
+		if resolved[id] != nil || slices.Contains(unknown, id) {
 			continue
 		}
-		asked[id] = true
 		var c *window.Catalogue
 		if known != nil {
 			c = known(id)

@@ -41,6 +41,36 @@ func countFields(b []byte) (counts [16]int, err error) {
 	return counts, nil
 }
 
+// withoutTelemetry gives the fields of a Window message but its telemetry, which
+// encoders put last. A message that cannot be read is given as it is.
+func withoutTelemetry(b []byte) []byte {
+	var kept []byte
+	from, cut := 0, false // what is looked at begins at from; something was left out
+	for at := 0; at < len(b); {
+		num, typ, n := protowire.ConsumeTag(b[at:])
+		if n < 0 {
+			return b
+		}
+		m := protowire.ConsumeFieldValue(num, typ, b[at+n:])
+		if m < 0 {
+			return b
+		}
+		if num == fieldTelemetry {
+			if cut {
+				kept = append(kept, b[from:at]...)
+			} else {
+				kept, cut = b[:at:at], true
+			}
+			from = at + n + m
+		}
+		at += n + m
+	}
+	if !cut {
+		return b
+	}
+	return append(kept, b[from:]...)
+}
+
 // catalogueOf gives the id that a Catalogue or Window message begins with; 0 if
 // none. It is a first look: decoding compares it with what is decoded.
 func catalogueOf(b []byte) uint64 {

@@ -94,6 +94,8 @@ func CheckName(what, s string) error { return checkText(what, s, window.MaxName)
 
 func checkText(what, s string, most int) error {
 	switch {
+	case len(s) <= most && plain(s):
+		return nil
 	case len(s) > most:
 		return malformed("%s has %d bytes, at most %d", what, len(s), most)
 	case !utf8.ValidString(s):
@@ -102,6 +104,16 @@ func checkText(what, s string, most int) error {
 		return malformed("%s %.40q holds a control character", what, s)
 	}
 	return nil
+}
+
+// plain tells whether s holds printable ASCII alone, as nearly all names do.
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func checkNames(namesAndValues ...string) error {

@@ -2,7 +2,7 @@ package wire
 
 // seriesNames are the names that travel as a number: the index in this list,
 // from 1. They are only ever appended to. Other names travel as text.
-func seriesNames() [40]string {
+func seriesNames() [71]string {
 	return [...]string{
 		0:  "", // the next of the group's own names
 		1:  "power_watts",
@@ -44,6 +44,37 @@ func seriesNames() [40]string {
 		37: "tasks",
 		38: "voltage_volts",
 		39: "current_amperes",
+		40: "clock_sm_hertz",
+		41: "clock_memory_hertz",
+		42: "edge_temperature_celsius",
+		43: "temperature_margin_celsius",
+		44: "throttle_power_seconds_total",
+		45: "throttle_thermal_seconds_total",
+		46: "throttle_sync_boost_seconds_total",
+		47: "throttle_board_limit_seconds_total",
+		48: "throttle_low_utilization_seconds_total",
+		49: "throttle_reliability_seconds_total",
+		50: "throttle_app_clocks_seconds_total",
+		51: "throttle_base_clocks_seconds_total",
+		52: "throttle_software_thermal_seconds_total",
+		53: "throttle_hardware_thermal_seconds_total",
+		54: "throttle_power_brake_seconds_total",
+		55: "ecc_corrected_total",
+		56: "ecc_uncorrected_total",
+		57: "remapped_rows_corrected_total",
+		58: "remapped_rows_uncorrected_total",
+		59: "remapped_rows_pending",
+		60: "remapped_rows_failure",
+		61: "recovery_action",
+		62: "nvlink_receive_bytes_total",
+		63: "nvlink_transmit_bytes_total",
+		64: "gpu_power_watts",
+		65: "bmc_response_seconds",
+		66: "bmc_power_watts",
+		67: "redfish_power_watts",
+		68: "spool_used_ratio",
+		69: "clock_offset_seconds",
+		70: "energy_joules",
 	}
 }
 
@@ -56,6 +87,10 @@ func seriesNumber(name string) uint32 {
 	}
 	return 0
 }
+
+// SeriesNumber is the number that the name of a series travels as, 0 where it
+// travels as text.
+func SeriesNumber(name string) uint32 { return seriesNumber(name) }
 
 // Devices of a holding that are not meters, and where the meters begin.
 const (

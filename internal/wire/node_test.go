@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/wattledger/wattledger/internal/energy"
+	"github.com/wattledger/wattledger/internal/series/metric"
 	"github.com/wattledger/wattledger/internal/window"
 	"github.com/wattledger/wattledger/internal/wire"
 )
@@ -161,5 +162,15 @@ func BenchmarkHash(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		wire.Hash(w)
+	}
+}
+
+// TestNamesOfAgentsAreNumbers: what is stored as a series travels as a number;
+// as text its names would be most of a window.
+func TestNamesOfAgentsAreNumbers(t *testing.T) {
+	for _, s := range metric.Sources() {
+		if wire.SeriesNumber(s.Wire) == 0 {
+			t.Errorf("%s travels as text; append it to names.go", s.Wire)
+		}
 	}
 }

@@ -137,8 +137,9 @@ func decodeTelemetry(w *window.Window, groups []*wirepb.SeriesGroup) error {
 		return nil
 	}
 	w.Telemetry = make([]window.Series, 0, total)
+	known := seriesNames()
 	for i, g := range groups {
-		if err := decodeGroup(w, g); err != nil {
+		if err := decodeGroup(w, g, known[:]); err != nil {
 			return malformed("telemetry[%d]: %v", i, err)
 		}
 	}
@@ -165,12 +166,12 @@ func checkGroup(w *window.Window, g *wirepb.SeriesGroup) error {
 	return nil
 }
 
-func decodeGroup(w *window.Window, g *wirepb.SeriesGroup) error {
+func decodeGroup(w *window.Window, g *wirepb.SeriesGroup, known []string) error {
 	start, err := addTime("start_offset_ms", w.StartMS, g.StartOffsetMs)
 	if err != nil {
 		return err
 	}
-	known, names, unit := seriesNames(), g.Names, int64(max(g.Unit, 1))
+	names, unit := g.Names, int64(max(g.Unit, 1))
 	points := int(g.Points)
 	var values []int64
 	if points > 0 {

@@ -22,7 +22,7 @@ func TestAuditFindsDamage(t *testing.T) {
 			t.Parallel()
 			a := startAggregator(t, t.TempDir())
 			begin := time.Date(2026, 10, 10, 8, 0, 0, 0, time.UTC).Format(time.RFC3339)
-			fleetRun(t, "simulate", "--nodes", "2", "--machine", "leonardo", "--for", "40m", "--start", begin,
+			fleetRun(t, "simulate", "--nodes", "2", "--machine", "leonardo", "--faults", "none", "--for", "40m", "--start", begin,
 				"--cluster", "sim", "--aggregator", a.url(), "--quiet")
 			audited(t, a.url(), "sim")
 			a.stop(t)
@@ -53,8 +53,8 @@ func TestAuditFindsDamage(t *testing.T) {
 		})
 	}
 	first := "(SELECT slot, node_id, job_id FROM posting ORDER BY slot, node_id, job_id LIMIT 1)"
-	f("one posting off by 1 mJ", "UPDATE posting SET gpu_mj = gpu_mj + 1 WHERE (slot, node_id, job_id) IN "+first, "2026-10-10T08:00:00Z", "sim-0000", "gpu0", energy.Millijoules(-1).String())
-	f("postings deleted", "DELETE FROM posting WHERE (slot, node_id, job_id) IN "+first, "2026-10-10T08:00:00Z", "sim-0000")
-	f("a slot dropped, ranges and postings", "DELETE FROM node_slot WHERE slot = (SELECT min(slot) + 1 FROM node_slot)", "2026-10-10T08:15:00Z", "sim-0000", "gpu0")
-	f("a roll-up off by 1 mJ", "UPDATE project_total SET gpu_mj = gpu_mj + 1 WHERE project_id = (SELECT max(project_id) FROM project_total)", "project_total of project SIM_P")
+	f("one posting off by 1 mJ", "UPDATE posting SET gpu_mj = gpu_mj + 1 WHERE (slot, node_id, job_id) IN "+first, "2026-10-10T08:00:00Z", "lrdn0000", "gpu0", energy.Millijoules(-1).String())
+	f("postings deleted", "DELETE FROM posting WHERE (slot, node_id, job_id) IN "+first, "2026-10-10T08:00:00Z", "lrdn0000")
+	f("a slot dropped, ranges and postings", "DELETE FROM node_slot WHERE slot = (SELECT min(slot) + 1 FROM node_slot)", "2026-10-10T08:15:00Z", "lrdn0000", "gpu0")
+	f("a roll-up off by 1 mJ", "UPDATE project_total SET gpu_mj = gpu_mj + 1 WHERE project_id = (SELECT max(project_id) FROM project_total)", "project_total of project ")
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/wattledger/wattledger/internal/fleet/emulate"
 )
 
 // TestFaultsAreNamedAndInventNothing breaks an emulated node in many ways at
@@ -19,7 +21,6 @@ func TestFaultsAreNamedAndInventNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := startAggregator(t, t.TempDir())
-			began := time.Now()
 			m := emulated(t, name, a.url(), scenario)
 			time.Sleep(time.Duration(seconds) * time.Second)
 			if code := m.agent.stop(t); code != 0 {
@@ -28,7 +29,11 @@ func TestFaultsAreNamedAndInventNothing(t *testing.T) {
 			r, _ := reportOf(t, m.url, time.Now().UTC().Format("2006-01"), name)
 			r.closed(t)
 			audited(t, m.url, name)
-			drawn := m.drew(t, began, time.Now())
+			node, err := emulate.OpenNode(m.root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			drawn := m.drew(t, node.Start, time.Now())
 			total := m.classes(drawn)
 			var most float64
 			for _, j := range total {

@@ -30,7 +30,9 @@ func TestHungGPU(t *testing.T) {
 			t.Errorf("%s is %s; want %s", what, got, want)
 		}
 	}
-	if during.threads > before.threads+1 {
+	// one is in the call; another is made where the first window's writes wait for
+	// the disk at once, which they had not done before
+	if during.threads > before.threads+2 {
 		t.Errorf("%d threads while a GPU hangs, %d before", during.threads, before.threads)
 	}
 	if during.rss > before.rss+before.rss/4 {

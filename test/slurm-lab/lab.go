@@ -139,6 +139,9 @@ func (l *Lab) Own(n int, path string) string {
 	return filepath.Join(l.Dir, "own", fmt.Sprintf("node%d", n), path)
 }
 
+// Script is the path of slurm-lab.sh.
+func (l *Lab) Script() string { return l.script }
+
 // Conf is the path of slurm.conf.
 func (l *Lab) Conf() string { return filepath.Join(l.Dir, "etc", "slurm.conf") }
 

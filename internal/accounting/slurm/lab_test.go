@@ -1,4 +1,4 @@
-//go:build slurmlab
+//go:build lab
 
 package slurm
 
@@ -16,18 +16,16 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/wattledger/wattledger/internal/ledger"
+	slurmlab "github.com/wattledger/wattledger/test/slurm-lab"
 )
 
-// lab is a running Slurm: SLURM_LAB names the script that drives it, SLURM_LAB_DIR
-// its folder.
+// lab is a running Slurm.
 type lab struct{ script, dir string }
 
 func openLab(t *testing.T) lab {
-	l := lab{os.Getenv("SLURM_LAB"), os.Getenv("SLURM_LAB_DIR")}
-	if l.script == "" || l.dir == "" {
-		t.Fatal("SLURM_LAB and SLURM_LAB_DIR must name the lab's script and the folder of a lab that is up")
-	}
-	return l
+	t.Helper()
+	l := slurmlab.Start(t, slurmlab.Options{Nodes: 2, GPUs: 4, Net: "10.213.33"})
+	return lab{l.Script(), l.Dir}
 }
 
 func (l lab) do(t *testing.T, verb string, args ...string) string {

@@ -1,4 +1,4 @@
-//go:build slurmlab
+//go:build lab
 
 package slurm
 

@@ -23,6 +23,7 @@ func (e *Emulator) writeConfig() error {
 	fmt.Fprintf(&b, "cluster: %s\nnode: %s-emulated\n", e.plan.name, e.plan.name)
 	fmt.Fprintf(&b, "aggregator:\n  url: http://127.0.0.1:9440\n")
 	fmt.Fprintf(&b, "state_dir: %s\nsocket: %s\nlisten: %s\n", at("state"), at("agent.sock"), listen)
+	fmt.Fprintf(&b, "socket_group: \"\" # the socket is for who runs this, not for a group of the machine\n")
 	if uid := os.Geteuid(); uid != 0 {
 		fmt.Fprintf(&b, "allow_uids: [%d]\n", uid)
 	}

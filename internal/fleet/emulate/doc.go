@@ -7,11 +7,11 @@
 // trace, so the energy of any meter in any span is known exactly. The trace is in
 // ROOT/trace.bin, which both Go and the C library read, little-endian:
 //
-//	"WLTRACE1"                     8 bytes
+//	"WLTRACE2"                     8 bytes
 //	start, quantum, quanta, meters 8 bytes each: Unix ms, ms, count, count
 //	names                          32 bytes each, padded with zeros
 //	offsets                        8 bytes each: what a counter showed at the start, uJ
-//	sums                           for each meter quanta+1 values: uJ before each quantum
+//	sums                           quanta+1 rows of a value for each meter: uJ before each quantum
 //
 // Names that begin with util are utilisation, 1 % as 1 W. A scenario says what
 // goes wrong and when (ParseScenario); faults are functions of the wall clock,

@@ -99,6 +99,11 @@ func prepare(o Options) (*Emulator, error) {
 			return nil, err
 		}
 	}
+	for _, f := range faults {
+		if f.Kind == "minors" {
+			plan.minors = f.Minors
+		}
+	}
 	if err := empty(root); err != nil {
 		return nil, err
 	}

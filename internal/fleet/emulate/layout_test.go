@@ -30,6 +30,9 @@ func TestLayoutsAreNVIDIAs(t *testing.T) {
 		"em_temperature nvmlTemperature_t":  {"version version", "sensor sensorType", "temperature temperature"},
 		"em_margin nvmlMarginTemperature_t": {"version version", "margin marginTemperature"},
 		"em_process nvmlProcessInfo_t":      {"pid pid", "memory usedGpuMemory", "gi gpuInstanceId", "ci computeInstanceId"},
+		"em_use nvmlProcessUtilizationSample_t": {
+			"pid pid", "timestamp timeStamp", "sm smUtil", "memory memUtil", "encoder encUtil", "decoder decUtil",
+		},
 		"em_event nvmlEventData_t": {
 			"device device", "type eventType", "data eventData", "gi gpuInstanceId", "ci computeInstanceId",
 		},

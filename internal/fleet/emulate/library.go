@@ -2,6 +2,7 @@ package emulate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"embed"
@@ -39,17 +40,21 @@ type board struct {
 // boards gives the GPUs in the order of NVML, which is that of their PCI
 // addresses. A GPU's number everywhere else, in scenarios and in the names of
 // meters, is the minor of its /dev/nvidiaN, as for Slurm; on machines with one PCI
-// bus the minors run the other way, so that nobody takes one for the other.
+// bus the minors run the other way, so that nobody takes one for the other; a
+// scenario may have them in any order.
 func (m *machine) boards(seed uint64) []board {
 	out := make([]board, m.gpus)
 	for i := range out {
 		out[i] = board{
-			uuid: "GPU-" + id(m.name, seed, "gpu", i), pci: fmt.Sprintf("%08X:%02X:00.0", 0, 0x1b+0x22*i),
+			uuid: "GPU-" + id(m.name, seed, "gpu", i), pci: fmt.Sprintf("%08X:%02X:00.0", 0, 0x1b+0x20*i),
 			serial: fmt.Sprintf("16501%02d%06d", i, seed%1_000_000), minor: m.gpus - 1 - i,
 		}
 		if m.grace > 0 { // a PCI domain each
 			out[i].minor = i
 			out[i].pci = fmt.Sprintf("%08X:01:00.0", 9+0x10*i)
+		}
+		if m.minors != nil {
+			out[i].minor = m.minors[i]
 		}
 	}
 	return out
@@ -86,6 +91,8 @@ func (m *machine) nvmlText(seed uint64, faults []Fault) []byte {
 			fault(f.From, f.To, "call", f.GPU, f.Code, f.Name)
 		case "field":
 			fault(f.From, f.To, "field", f.GPU, uint32(f.Field)<<16|f.Code, "-")
+		case "process":
+			fault(f.From, f.To, "process", f.GPU, f.Code, cmp.Or(f.Name, "-"))
 		case "mig":
 			f.writeLayout(&b, index[f.GPU], seed, p.slice)
 		case "reset":

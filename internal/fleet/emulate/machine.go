@@ -20,7 +20,8 @@ type Meter struct {
 type machine struct {
 	name    string
 	meters  []Meter
-	gpus    int // NVML devices
+	gpus    int   // NVML devices
+	minors  []int // of their device files, nil for the usual order
 	profile string
 	sockets int // RAPL packages
 	cray    bool

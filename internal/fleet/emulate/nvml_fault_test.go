@@ -26,7 +26,8 @@ func TestFaults(t *testing.T) {
 			at 3s gpu 4 reset
 			at 3s for 3s call nvmlDeviceGetPowerUsage returns 999 gpu 5
 			at 3s for 3s field 83 returns 21 gpu 6
-			gpu 7 process 4711
+			gpu 7 process 4711 sm 60
+			gpu 7 process 4712
 			at 3s for 3s gpu 7 recovery 4
 		`, func(in *inside) {
 			gpus := in.init()
@@ -70,9 +71,18 @@ func TestFaults(t *testing.T) {
 				in.Errorf("recovery action %d", word(f))
 			}
 			p, ret := gpus[7].GetComputeRunningProcesses()
-			if ret != nvml.SUCCESS || len(p) != 1 || p[0].Pid != 4711 || p[0].GpuInstanceId != ^uint32(0) {
+			if ret != nvml.SUCCESS || len(p) != 2 || p[0].Pid != 4711 || p[1].Pid != 4712 || p[0].GpuInstanceId != ^uint32(0) {
 				in.Errorf("processes %+v, %v", p, ret)
 			}
+			u, ret := gpus[7].GetProcessUtilization(0)
+			if ret != nvml.SUCCESS || len(u) != 1 || u[0].Pid != 4711 || u[0].SmUtil != 60 {
+				in.Fatalf("use of processes %+v, %v", u, ret)
+			}
+			if at := time.UnixMicro(int64(u[0].TimeStamp)); at.After(time.Now()) || time.Since(at) > 2*time.Second {
+				in.Errorf("use of processes at %v", at)
+			}
+			_, ret = gpus[7].GetProcessUtilization(u[0].TimeStamp + 10_000_000)
+			in.returns("use after now", ret, nvml.ERROR_NOT_FOUND)
 			in.until(6200 * time.Millisecond)
 			for _, i := range []int{0, 1, 2, 3, 5, 6, 7} {
 				in.counter(gpus[i], gpuName(i))

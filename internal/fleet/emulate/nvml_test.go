@@ -284,7 +284,7 @@ func (in *inside) gauges(d nvml.Device) {
 	in.ok(ret, "UUID")
 	same, ret := in.DeviceGetHandleByUUID(uuid)
 	in.ok(ret, "handle by UUID")
-	if i, ret := same.GetIndex(); ret != nvml.SUCCESS || i != 5 || limit != 700_000 || p.Bus != 0x1b+5*0x22 {
+	if i, ret := same.GetIndex(); ret != nvml.SUCCESS || i != 5 || limit != 700_000 || p.Bus != 0x1b+5*0x20 {
 		in.Errorf("index %d (%v), limit %d, bus %x", i, ret, limit, p.Bus)
 	}
 	version, ret := in.SystemGetDriverVersion()

@@ -52,6 +52,24 @@ func (e *Emulator) addProc() {
 			"Bus Type: \t PCIe", "Bus Location: \t "+strings.ToLower(g.pci[4:]), fmt.Sprintf("Device Minor: \t %d", g.minor)))
 	}
 	if e.plan.gpus > 0 {
+		t.static("proc/driver/nvidia-caps/mig-minors", migMinors(e.plan.gpus))
 		t.static("proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  "+profileOf(e.plan.profile).driver+"  Emulated")
 	}
+}
+
+// migMinors numbers the device files of every MIG device that there may be, as the
+// driver does: fifteen GPU instances of eight compute instances each.
+func migMinors(gpus int) string {
+	out := []string{"config 1", "monitor 2"}
+	n := 3
+	for gpu := range gpus {
+		for gi := range 15 {
+			out = append(out, fmt.Sprintf("gpu%d/gi%d/access %d", gpu, gi, n))
+			for ci := range 8 {
+				out = append(out, fmt.Sprintf("gpu%d/gi%d/ci%d/access %d", gpu, gi, ci, n+1+ci))
+			}
+			n += 9
+		}
+	}
+	return lines(out...)
 }

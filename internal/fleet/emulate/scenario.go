@@ -24,6 +24,7 @@ type Fault struct {
 	Code     uint32    // NVML return, Xid, process id, recovery action
 	Field    int       // NVML field
 	Slices   []Slice   // of a MIG layout
+	Minors   []int     // of all GPUs, by NVML's index
 	Line     int
 }
 
@@ -47,7 +48,8 @@ func (f *Fault) active(at time.Time) bool { return !at.Before(f.From) && at.Befo
 //	                   gpu 3 reset         counter at 0; with "for", calls give 16 meanwhile and old handles die
 //	                   gpu 3 hang          calls do not return before the end (needs "for")
 //	                   gpu 3 blank|backwards|stuck|absurd
-//	                   gpu 3 xid 31 | recovery 1 | process 4711
+//	                   gpu 3 xid 31 | recovery 1
+//	                   gpu 3 process 4711 [sm 60]   it holds the GPU, and keeps 60 % of it busy
 //	                   driver_reload       2 s unless "for": nvmlInit gives 9, handles die, counters at 0
 //	                   version_mismatch    everything gives 18
 //	                   call nvmlDeviceGetPowerUsage returns 999 [gpu 3]
@@ -58,6 +60,7 @@ func (f *Fault) active(at time.Time) bool { return !at.Before(f.From) && at.Befo
 //	                   startup             the Cray controller starts anew, its counters at 0
 //	                   freshness stuck     the Cray controller stops scanning
 //	missing_symbol nvmlDeviceGetMemoryInfo_v2
+//	minors 2 0 3 1         of the device files, in the order of NVML
 //
 // A GPU's number is that of its meter and of its /dev/nvidiaN, which is not NVML's
 // index. Without "at" a fault is there from the start, without "for" it stays. A meter
@@ -127,7 +130,7 @@ func parseLine(m *machine, words []string, start time.Time) (Fault, error) {
 		return f, err
 	}
 	verb, rest := words[0], words[1:]
-	nvml := []string{"gpu", "driver_reload", "version_mismatch", "call", "field", "missing_symbol", "mig"}
+	nvml := []string{"gpu", "driver_reload", "version_mismatch", "call", "field", "missing_symbol", "minors", "mig"}
 	cray := []string{"startup", "freshness"}
 	if slices.Contains(nvml, verb) && m.gpus == 0 {
 		return f, fmt.Errorf("%s: a %s node has no NVML; name a meter or a file", verb, m.name)
@@ -159,6 +162,8 @@ func parseLine(m *machine, words []string, start time.Time) (Fault, error) {
 			return f, errors.New("missing_symbol: a library lacks it from the start and for ever")
 		}
 		return f, f.symbol(rest, 1)
+	case "minors":
+		return f, f.order(m, rest, f.From.Equal(start))
 	case "call", "field":
 		return f, f.answer(m, rest)
 	case "mig":
@@ -168,7 +173,7 @@ func parseLine(m *machine, words []string, start time.Time) (Fault, error) {
 	case "file":
 		return f, f.ofFile(rest)
 	}
-	return f, fmt.Errorf("%q is not gpu, driver_reload, version_mismatch, call, field, missing_symbol, mig, meter, file, startup or freshness", verb)
+	return f, fmt.Errorf("%q is not gpu, driver_reload, version_mismatch, call, field, missing_symbol, minors, mig, meter, file, startup or freshness", verb)
 }
 
 func (f *Fault) endless() bool { return f.To.Equal(Forever()) }
@@ -213,6 +218,13 @@ func (f *Fault) ofGPU(m *machine, rest []string) error {
 			return err
 		}
 		f.Code, used = uint32(code), 3
+		if f.Kind == "process" && len(rest) > 3 && rest[3] == "sm" {
+			sm, err := number(rest, 4, "sm", 100)
+			if err != nil {
+				return err
+			}
+			f.Name, used = strconv.FormatUint(sm, 10), 5
+		}
 	case "reset":
 		if f.endless() {
 			f.To = f.From
@@ -222,6 +234,27 @@ func (f *Fault) ofGPU(m *machine, rest []string) error {
 		return fmt.Errorf("%q is not lost, reset, hang, blank, backwards, stuck, absurd, xid, recovery or process", f.Kind)
 	}
 	return done(rest[used:])
+}
+
+// order: minors N N ...
+func (f *Fault) order(m *machine, rest []string, atStart bool) error {
+	if !atStart || !f.endless() {
+		return errors.New("minors: device files have them from the start and for ever")
+	}
+	for i := range rest {
+		n, err := number(rest, i, "minors", uint64(m.gpus-1))
+		if err != nil {
+			return err
+		}
+		if slices.Contains(f.Minors, int(n)) {
+			return fmt.Errorf("minors: %d is there twice", n)
+		}
+		f.Minors = append(f.Minors, int(n))
+	}
+	if len(f.Minors) != m.gpus {
+		return fmt.Errorf("minors: %d of them for %d GPUs", len(f.Minors), m.gpus)
+	}
+	return nil
 }
 
 var symbolName = regexp.MustCompile(`^nvml[A-Z][A-Za-z0-9_]{2,58}$`)

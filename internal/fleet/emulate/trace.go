@@ -16,7 +16,7 @@ import (
 const (
 	quantum = 100 * time.Millisecond
 	quanta  = 6000 // of a period, ten minutes
-	magic   = "WLTRACE1"
+	magic   = "WLTRACE2"
 	warm    = 30 * time.Second // the trace begins before the emulator, so that averages are right at once
 )
 
@@ -196,10 +196,26 @@ func (t *trace) write(path string) error {
 		b = append(b, name...)
 		b = append(b, make([]byte, 32-len(name))...)
 	}
-	for _, v := range slices.Concat(append([][]energy.Microjoules{t.offset}, t.sum...)...) {
+	for _, v := range t.offset {
 		b = binary.LittleEndian.AppendUint64(b, uint64(v))
 	}
-	if err := os.WriteFile(path, b, 0o644); err != nil {
+	// instant by instant, and in small writes: a program that maps the file then
+	// has only the minute in memory that it looks at
+	for q := range quanta + 1 {
+		for _, sum := range t.sum {
+			b = binary.LittleEndian.AppendUint64(b, uint64(sum[q]))
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("cannot write the trace: %w", err)
+	}
+	for piece := range slices.Chunk(b, 4096) {
+		if _, err = f.Write(piece); err != nil {
+			break
+		}
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("cannot write the trace: %w", err)
 	}
 	return nil
@@ -230,7 +246,10 @@ func readTrace(path string) (*trace, error) {
 	t := &trace{start: time.UnixMilli(int64(h[0]))}
 	for i := range n {
 		t.names = append(t.names, strings.TrimRight(string(b[head+32*i:head+32*i+32]), "\x00"))
-		t.sum = append(t.sum, words(head+40*n+8*(quanta+1)*i, quanta+1))
+		t.sum = append(t.sum, make([]energy.Microjoules, quanta+1))
+	}
+	for k, v := range words(head+40*n, n*(quanta+1)) {
+		t.sum[k%n][k/n] = v
 	}
 	t.offset = words(head+32*n, n)
 	t.indexed()

@@ -28,6 +28,9 @@ import (
 	"github.com/wattledger/wattledger/internal/window"
 )
 
+// witness is what edges are told as.
+const witness = "file"
+
 const (
 	maxFile = 64 << 10
 	maxJobs = 4096 // on one node
@@ -124,7 +127,7 @@ func (f Folder) start() *state {
 // fromFiles tells whether a job may have been learnt from such files: they say
 // nothing but GPUs.
 func fromFiles(s job.Spec) bool {
-	return s.Project == "" && s.User == "" && s.CPUs == 0 && !s.Exclusive && !s.Found && len(s.GPUs)+len(s.Unplaced) > 0
+	return s.Teller == witness && s.Project == "" && s.User == "" && s.CPUs == 0 && !s.Exclusive && !s.Found && len(s.GPUs)+len(s.Unplaced) > 0
 }
 
 // look reads the folder; what has been the same for a moment is told. It tells
@@ -158,6 +161,7 @@ func (s *state) look(ctx context.Context) (again bool) {
 // tell hands over what changed; false: the agent could not take all of it.
 func (s *state) tell(ctx context.Context, jobs map[string]holding, now time.Time) bool {
 	done := true
+	ended := map[string]int64{} // that hold other GPUs now
 	for _, id := range slices.Sorted(maps.Keys(s.told)) {
 		if h, ok := jobs[id]; ok && (s.told[id].refs == nil || slices.Equal(h.refs, s.told[id].refs)) {
 			s.told[id] = h
@@ -167,11 +171,12 @@ func (s *state) tell(ctx context.Context, jobs map[string]holding, now time.Time
 		if at.After(now) {
 			at = now
 		}
-		if !s.hand(ctx, job.Edge{Op: "end", Witness: "file", AtNS: at.UnixNano(), Job: job.Spec{ID: id}}) {
+		if !s.hand(ctx, job.Edge{Op: "end", Witness: witness, AtNS: at.UnixNano(), Job: job.Spec{ID: id}}) {
 			done = false
 			continue
 		}
 		delete(s.told, id)
+		ended[id] = at.UnixNano()
 	}
 	for _, id := range slices.Sorted(maps.Keys(jobs)) {
 		if _, known := s.told[id]; known {
@@ -182,7 +187,7 @@ func (s *state) tell(ctx context.Context, jobs map[string]holding, now time.Time
 		for _, ref := range h.refs {
 			spec.GPUs = append(spec.GPUs, window.Share{Device: ref, Weight: job.Whole})
 		}
-		if !s.hand(ctx, job.Edge{Op: "begin", Witness: "file", AtNS: min(h.at, now.UnixNano()), Job: spec}) {
+		if !s.hand(ctx, job.Edge{Op: "begin", Witness: witness, AtNS: max(min(h.at, now.UnixNano()), ended[id]), Job: spec}) {
 			done = false
 			continue
 		}

@@ -92,6 +92,25 @@ func TestJobsOfAFolder(t *testing.T) {
 	d.after("without the folder nobody holds anything", "end 71002", "end 71003")
 }
 
+// What a job holds now begins where what it held ended: at no instant does it
+// hold both, whatever the stamps of the files say.
+func TestAHoldThatChanges(t *testing.T) {
+	d := open(t)
+	var edges []job.Edge
+	d.Handle = func(_ context.Context, e job.Edge) job.Answer { edges = append(edges, e); return job.Answer{OK: true} }
+	d.set("0", "7\n")
+	d.after("first")
+	d.set("1", "7\n")
+	old := d.now.Add(-time.Second)
+	if err := os.Chtimes(filepath.Join(d.dir, "1"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	d.after("then")
+	if len(edges) != 3 || edges[1].Op != "end" || edges[2].Op != "begin" || edges[2].AtNS != edges[1].AtNS {
+		t.Errorf("told is %+v", edges)
+	}
+}
+
 // A prolog writes file after file: the job begins when it is done.
 func TestAFolderThatIsBeingWritten(t *testing.T) {
 	d := open(t)
@@ -147,10 +166,11 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 func TestAnAgentThatStartsAgain(t *testing.T) {
 	gpu := []window.Share{{Device: "gpu0", Weight: job.Whole}}
 	d := open(t,
-		job.Allocation{Spec: job.Spec{ID: "1", GPUs: gpu}},               // learnt from files
-		job.Allocation{Spec: job.Spec{ID: "2", GPUs: gpu}},               // still in one
-		job.Allocation{Spec: job.Spec{ID: "3", GPUs: gpu, Project: "p"}}, // told by somebody else
-		job.Allocation{Spec: job.Spec{ID: "4", GPUs: gpu, Found: true}},  // found in a cgroup
+		job.Allocation{Spec: job.Spec{ID: "1", GPUs: gpu, Teller: witness}},               // learnt from files
+		job.Allocation{Spec: job.Spec{ID: "2", GPUs: gpu, Teller: witness}},               // still in one
+		job.Allocation{Spec: job.Spec{ID: "3", GPUs: gpu, Teller: witness, Project: "p"}}, // kept by a hook that knows more
+		job.Allocation{Spec: job.Spec{ID: "4", GPUs: gpu, Teller: "cgroup", Found: true}}, // found in a cgroup
+		job.Allocation{Spec: job.Spec{ID: "5", GPUs: gpu}},                                // told on the command line
 	)
 	d.set("0", "2\n")
 	d.after("what only files told of ends with them", "end 1")

@@ -18,7 +18,7 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 	f := newFollower(w.opt.Log)
 	defer f.close()
-	tick := time.NewTicker(rescan)
+	tick := time.NewTimer(w.untilSecond())
 	defer tick.Stop()
 	soon := time.NewTimer(0) // the first look
 	defer soon.Stop()
@@ -40,6 +40,7 @@ func (w *Watcher) Run(ctx context.Context) {
 			continue
 		case <-w.kick:
 		case <-tick.C:
+			tick.Reset(w.untilSecond())
 		case <-soon.C:
 			waiting = false
 		}
@@ -48,6 +49,13 @@ func (w *Watcher) Run(ctx context.Context) {
 			soon.Reset(pause)
 		}
 	}
+}
+
+// untilSecond: the look each second is on the second, when the agent reads its
+// meters. To wake the process once more would cost as much again.
+func (w *Watcher) untilSecond() time.Duration {
+	now := w.opt.Now()
+	return now.Truncate(rescan).Add(rescan).Sub(now)
 }
 
 func (w *Watcher) folders() []string {

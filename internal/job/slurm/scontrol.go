@@ -228,36 +228,40 @@ func (a *Asked) holds(lines []string, node, gpuIDs string) (bool, error) {
 			return false, errors.New("its Mem= is no number")
 		}
 		a.Job.CPUs, a.Job.MemoryBytes = uint32(len(cpus)), megabytes<<20
-		a.Job.GPUs, err = indices(field(line, "GRES"), gpuIDs)
+		a.Job.GPUs, a.Job.Unplaced, err = indices(field(line, "GRES"), gpuIDs)
 		return err == nil, err
 	}
 	return false, nil
 }
 
-// indices reads gpu:a100:2(IDX:0-1),shard:4(4/8),gpu:a30:1(IDX:3).
-func indices(gres, gpuIDs string) ([]window.Share, error) {
-	var out []window.Share
+// indices reads gpu:a100:2(IDX:0-1),shard:4(4/8),gpu:a30:1(IDX:3). Of a part of a
+// GPU (gres/shard, gres/mps) it does not say which GPU: that is not placed.
+func indices(gres, gpuIDs string) (out []window.Share, unplaced []string, err error) {
 	for _, item := range splitOutsideRound(gres) {
 		kind, inside, _ := strings.Cut(item, "(")
+		if name, _, _ := strings.Cut(kind, ":"); name == "shard" || name == "mps" {
+			unplaced = append(unplaced, shown(item))
+			continue
+		}
 		if kind != "gpu" && !strings.HasPrefix(kind, "gpu:") {
 			continue
 		}
 		list, isList := strings.CutPrefix(strings.TrimSuffix(inside, ")"), "IDX:")
 		numbers, err := numbersOf(list, window.MaxMeters)
 		if !isList || err != nil {
-			return nil, fmt.Errorf("its GRES=%s names no GPUs", shown(item))
+			return nil, nil, fmt.Errorf("its GRES=%s names no GPUs", shown(item))
 		}
 		for _, n := range numbers {
 			v, err := strconv.ParseUint(n, 10, 16)
 			if err != nil {
-				return nil, fmt.Errorf("GPU %s of its GRES is no number", shown(n))
+				return nil, nil, fmt.Errorf("GPU %s of its GRES is no number", shown(n))
 			}
 			if ref := gpuRef(gpuIDs, v); !has(out, ref) {
 				out = append(out, window.Share{Device: ref, Weight: job.Whole})
 			}
 		}
 	}
-	return out, nil
+	return out, unplaced, nil
 }
 
 // splitOutsideRound cuts at the commas that are in no parentheses.

@@ -72,16 +72,19 @@ func TestAnswersThatCannotBeBelieved(t *testing.T) {
 }
 
 func TestIndices(t *testing.T) {
-	f := func(gres string, want ...string) {
+	f := func(gres, lost string, want ...string) {
 		t.Helper()
-		got, err := indices(gres, "")
-		if d := cmp.Diff(gpus(want...), got); d != "" || err != nil {
-			t.Errorf("indices(%q): %v\n%s", gres, err, d)
+		got, unplaced, err := indices(gres, "")
+		if d := cmp.Diff(gpus(want...), got); d != "" || err != nil || strings.Join(unplaced, " ") != lost {
+			t.Errorf("indices(%q): not placed %q, %v\n%s", gres, unplaced, err, d)
 		}
 	}
-	f("")
-	f("gpu:2(IDX:0,3)", "minor:0", "minor:3")
-	f("license:3,shard:h100:4(1/8,3/8),gpu:a100:2(IDX:0-1),gpu:a30:1(IDX:7)", "minor:0", "minor:1", "minor:7")
+	f("", "")
+	f("gpu:2(IDX:0,3)", "", "minor:0", "minor:3")
+	f("license:3,gpu:a100:2(IDX:0-1),gpu:a30:1(IDX:7)", "", "minor:0", "minor:1", "minor:7")
+	// which GPU a part is of is not said: not none of them
+	f("license:3,shard:h100:4(1/8,3/8),gpu:a30:1(IDX:7)", `"shard:h100:4(1/8,3/8)"`, "minor:7")
+	f("mps:50(IDX:0)", `"mps:50(IDX:0)"`)
 }
 
 // fake writes a program that stands for scontrol or squeue.

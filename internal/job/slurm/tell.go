@@ -60,7 +60,7 @@ func (w *Watcher) found(id string, dir jobDir, at int64, asked *Asked) job.Edge 
 		seen := spec
 		spec = asked.Job
 		if gpusKnown { // the kernel's list is what the job can use
-			spec.GPUs = seen.GPUs
+			spec.GPUs, spec.Unplaced = seen.GPUs, nil
 		}
 		gpusKnown = true
 	} else if asked != nil { // it has just ended: whose it was is still known

@@ -102,6 +102,9 @@ func NewWatcher(opt Options) *Watcher {
 		jobs: map[string]*seen{}, sluids: map[string]string{}, paths: map[string]string{}, started: opt.Now(),
 	}
 	for _, a := range opt.Running {
+		if !slices.Contains([]string{"prolog", "cgroup", "slurm"}, a.Teller) {
+			continue // another workload manager's: no cgroup of slurmd's tells of it
+		}
 		w.jobs[a.ID] = &seen{id: a.ID, hook: !a.Found, told: true, restored: true, since: w.started, began: a.From}
 		if a.SLUID != "" {
 			w.sluids[a.SLUID] = a.ID
@@ -337,6 +340,9 @@ func (w *Watcher) forget(s *seen) {
 // due tells whether a job that is known ended with its cgroup.
 func (w *Watcher) due(s *seen, now time.Time) bool {
 	if s.restored && s.dir.path == "" && s.gone == 0 { // it may have gone while no agent ran
+		if len(w.parents) == 0 && w.opt.Ask == nil {
+			return false // slurmd makes no cgroups here
+		}
 		s.gone = w.started.UnixNano()
 	}
 	if s.gone == 0 {

@@ -262,10 +262,13 @@ func TestEnvironmentsAreNotRead(t *testing.T) {
 
 func TestAnAgentThatStartsAgain(t *testing.T) {
 	running := []job.Allocation{
-		{Spec: job.Spec{ID: "7", Project: "physics"}, From: 5},           // still there
-		{Spec: job.Spec{ID: "1", Found: true}, From: 6},                  // found before, gone since
-		{Spec: job.Spec{ID: "2", Project: "chem"}, From: 7},              // told before, gone since
-		{Spec: job.Spec{ID: "71003", SLUID: "s5K1KKYAYG5D09"}, From: 12}, // told, with its SLUID
+		{Spec: job.Spec{ID: "7", Project: "physics", Teller: "prolog"}, From: 5},           // still there
+		{Spec: job.Spec{ID: "1", Found: true, Teller: "cgroup"}, From: 6},                  // found before, gone since
+		{Spec: job.Spec{ID: "2", Project: "chem", Teller: "prolog"}, From: 7},              // told before, gone since
+		{Spec: job.Spec{ID: "71003", SLUID: "s5K1KKYAYG5D09", Teller: "prolog"}, From: 12}, // told, with its SLUID
+		{Spec: job.Spec{ID: "3", Project: "bio"}, From: 8},                                 // of another workload manager
+		{Spec: job.Spec{ID: "ns/pod", Teller: "kubernetes"}, From: 8},
+		{Spec: job.Spec{ID: "4", Teller: "file"}, From: 8},
 	}
 	w := watchTree(t, "v1", "node1", func(o *Options) { o.Running = running })
 	w.after(settle)
@@ -273,7 +276,21 @@ func TestAnAgentThatStartsAgain(t *testing.T) {
 	w.after(graceFound)
 	w.want("nobody else would end job 1", goneEdge("1"))
 	w.after(graceSteps)
-	w.want("and no epilog came for the others", goneEdge("2"), goneEdge("71003"))
+	w.want("and no epilog came for the others; jobs that are none of Slurm's are not its to end", goneEdge("2"), goneEdge("71003"))
+}
+
+// Where slurmd makes no cgroups there is nothing that a job could be missing
+// from.
+func TestAnAgentThatStartsAgainWithoutCgroups(t *testing.T) {
+	running := []job.Allocation{{Spec: job.Spec{ID: "2", Project: "chem", Teller: "prolog"}, From: 7}}
+	w := watchTree(t, "v2", "n1", func(o *Options) {
+		o.Tree.Root = filepath.Join(o.Tree.Root, "none")
+		o.Running = running
+	})
+	w.after(settle)
+	w.after(graceSteps)
+	w.after(time.Hour)
+	w.want("the job runs on until its epilog")
 }
 
 // slurmd can leave the cgroup of a job behind.

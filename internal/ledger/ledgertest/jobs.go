@@ -203,20 +203,28 @@ func testEvents(t *testing.T, open Opener) {
 		}
 		Want(t, l, ledger.Booked, a.Submit(w))
 	}
-	es, err := l.Events(bg(), cluster, 0, 0, 1_000_000)
+	es, err := l.Events(bg(), ledger.EventFilter{Cluster: cluster, Limit: 1_000_000})
 	if err != nil || len(es) < 1000 || len(es) > 1100 {
 		t.Fatalf("%d events are kept, %v; want some 1000 of 1500", len(es), err)
 	}
 	if es[0].Event.AtMS != Start+29*step+49 || es[0].Node != a.Node || es[0].Event.Meter != "gpu0" {
 		t.Errorf("newest = %+v", es[0])
 	}
-	es, err = l.Events(bg(), cluster, Start+29*step, Start+29*step+10, 3)
+	es, err = l.Events(bg(), ledger.EventFilter{Cluster: cluster, FromMS: Start + 29*step, ToMS: Start + 29*step + 10, Limit: 3})
 	if err != nil || len(es) != 3 || es[0].Event.AtMS != Start+29*step+9 {
 		t.Errorf("three of a span = %+v, %v", es, err)
 	}
-	es, err = l.Events(bg(), "lumi", 0, 0, 0)
-	if err != nil || len(es) != 0 {
-		t.Errorf("events of another cluster = %d, %v", len(es), err)
+	last := a.Next(step)
+	last.Events = []window.Event{{AtMS: Start, Kind: "xid", Meter: "gpu1"}} // told late
+	Want(t, l, ledger.Booked, a.Submit(last))
+	es, err = l.Events(bg(), ledger.EventFilter{Kind: "xid", Node: a.Node.Name, Limit: 3})
+	if err != nil || len(es) != 1 || es[0].Event.Meter != "gpu1" {
+		t.Errorf("events of a kind = %+v, %v", es, err)
+	}
+	for _, f := range []ledger.EventFilter{{Cluster: "lumi"}, {Node: "elsewhere"}, {Kind: "reset"}, {Kind: "xid", FromMS: Start + 1}} {
+		if es, err = l.Events(bg(), f); err != nil || len(es) != 0 {
+			t.Errorf("%+v: %d events, %v; want none", f, len(es), err)
+		}
 	}
 }
 

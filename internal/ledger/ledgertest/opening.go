@@ -76,7 +76,7 @@ func testOpenSessions(t *testing.T, open Opener) {
 	Want(t, l, ledger.Fenced, s)
 	s.Session = "later-a"
 	Want(t, l, ledger.Reopen, s)
-	es, err := l.Events(bg(), cluster, 0, 0, 0)
+	es, err := l.Events(bg(), ledger.EventFilter{Cluster: cluster})
 	if err != nil || len(es) != 4 || es[0].Event.Kind != "fenced" {
 		t.Errorf("Events = %+v, %v", es, err)
 	}

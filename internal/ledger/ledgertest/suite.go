@@ -265,7 +265,7 @@ func testConflict(t *testing.T, open Opener) {
 	if err != nil || len(ns) != 1 || ns[0].Conflicts != 3 || ns[0].LastMS != s2.Window.EndMS {
 		t.Errorf("Nodes = %+v, %v", ns, err)
 	}
-	es, err := l.Events(bg(), cluster, 0, 0, 0)
+	es, err := l.Events(bg(), ledger.EventFilter{Cluster: cluster})
 	if err != nil || len(es) != 3 || es[0].Event.Kind != "conflict" {
 		t.Errorf("Events = %+v, %v", es, err)
 	}

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"encoding/json"
+	"strconv"
 
 	"github.com/wattledger/wattledger/internal/energy"
 	"github.com/wattledger/wattledger/internal/ledger"
@@ -106,7 +107,7 @@ func (t *tx) quarantine(n *nodeState, cat *catState, s *ledger.Submission, reaso
 	}
 	t.toCluster(slot, n.cluster.id, clusterSums{unbooked: int64(total)})
 	t.touchNode(n)
-	err = t.event(n, window.Event{AtMS: s.NowMS, Kind: "quarantine", Detail: text})
+	err = t.event(n, window.Event{AtMS: s.NowMS, Kind: "quarantine", Detail: "quarantined window " + strconv.FormatInt(id, 10) + ": " + text})
 	return ledger.Result{Status: ledger.Quarantined, Reason: reason.Error()}, err
 }
 

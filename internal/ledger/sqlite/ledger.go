@@ -40,6 +40,7 @@ type Ledger struct {
 	path     string
 	lock     *os.File
 	read     *sql.DB
+	openings openings
 
 	mu     sync.Mutex // guards all below: one transaction at a time
 	w      *writer

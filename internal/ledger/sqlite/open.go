@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,35 +15,6 @@ const (
 	maxPast   = 16   // sessions remembered as fenced
 	maxEvents = 1000 // kept per node
 )
-
-// Open implements ledger.Ledger.
-func (l *Ledger) Open(ctx context.Context, r ledger.OpenRequest) (o ledger.Opening, ok bool, err error) {
-	if err := checkOpen(r); err != nil {
-		return o, false, fmt.Errorf("cannot open node %q: %w", r.Node.Name, err)
-	}
-	err = l.update(ctx, func(t *tx) error {
-		t.c.now = max(t.c.now, r.NowMS)
-		n, err := t.c.node(r.Node)
-		if err != nil {
-			return err
-		}
-		if n == nil {
-			n, err = t.newNode(r)
-		} else if ok, err = t.enter(n, r); err != nil || !ok {
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		ok = true
-		o, err = n.opening()
-		return err
-	})
-	if err != nil {
-		return ledger.Opening{}, false, fmt.Errorf("cannot open node %q: %w", r.Node.Name, err)
-	}
-	return o, ok, nil
-}
 
 func checkOpen(r ledger.OpenRequest) error {
 	switch {

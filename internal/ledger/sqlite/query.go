@@ -207,14 +207,13 @@ func (l *Ledger) Nodes(ctx context.Context) ([]ledger.NodeStatus, error) {
 	return out, nil
 }
 
-// Events implements ledger.Ledger, newest first; toMS 0 is open, limit 0 is
-// 1000.
-func (l *Ledger) Events(ctx context.Context, cluster string, fromMS, toMS int64, limit int) ([]ledger.EventRow, error) {
-	if limit <= 0 {
-		limit = 1000
+// Events implements ledger.Ledger.
+func (l *Ledger) Events(ctx context.Context, f ledger.EventFilter) ([]ledger.EventRow, error) {
+	if f.Limit <= 0 {
+		f.Limit = 1000
 	}
-	if toMS == 0 {
-		toMS = forever
+	if f.ToMS == 0 {
+		f.ToMS = forever
 	}
 	var out []ledger.EventRow
 	err := l.readTx(ctx, func(q *sql.Tx) error {
@@ -224,8 +223,9 @@ func (l *Ledger) Events(ctx context.Context, cluster string, fromMS, toMS int64,
 			out = append(out, e)
 			return err
 		}, `SELECT c.name, n.name, e.at_ms, e.kind, e.meter, e.detail FROM event e JOIN node n ON n.id = e.node_id
-			JOIN cluster c ON c.id = n.cluster_id WHERE e.at_ms >= ? AND e.at_ms < ? AND (? = '' OR c.name = ?)
-			ORDER BY e.at_ms DESC, e.id DESC LIMIT ?`, fromMS, toMS, cluster, cluster, limit)
+			JOIN cluster c ON c.id = n.cluster_id WHERE e.at_ms >= ? AND e.at_ms < ?
+				AND (? = '' OR c.name = ?) AND (? = '' OR n.name = ?) AND (? = '' OR e.kind = ?)
+			ORDER BY e.at_ms DESC, e.id DESC LIMIT ?`, f.FromMS, f.ToMS, f.Cluster, f.Cluster, f.Node, f.Node, f.Kind, f.Kind, f.Limit)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read events: %w", err)

@@ -155,10 +155,12 @@ func (l *Ledger) Totals(context.Context) ([]ledger.ProjectTotal, error) { return
 func (l *Ledger) Nodes(context.Context) ([]ledger.NodeStatus, error) { return l.Known, l.Fails }
 
 // Events answers from Seen.
-func (l *Ledger) Events(_ context.Context, cluster string, fromMS, toMS int64, limit int) ([]ledger.EventRow, error) {
+func (l *Ledger) Events(_ context.Context, f ledger.EventFilter) ([]ledger.EventRow, error) {
+	fits := func(want, have string) bool { return want == "" || want == have }
 	var out []ledger.EventRow
 	for _, e := range l.Seen {
-		if e.Node.Cluster == cluster && e.Event.AtMS >= fromMS && e.Event.AtMS < toMS && len(out) < limit {
+		if fits(f.Cluster, e.Node.Cluster) && fits(f.Node, e.Node.Name) && fits(f.Kind, e.Event.Kind) &&
+			e.Event.AtMS >= f.FromMS && (f.ToMS == 0 || e.Event.AtMS < f.ToMS) && (f.Limit == 0 || len(out) < f.Limit) {
 			out = append(out, e)
 		}
 	}

@@ -82,6 +82,13 @@ func ofOthers() []gauge {
 		one(OfNode, "temperature_celsius", "celsius", Most, "Temperature that the node's controller gives for it, the highest of the window."),
 		one(OfNode, "power_limit_watts", "watts", Last, "Power limit of the node in force."),
 		one(OfNode, "bmc_response_seconds", "seconds", Most, "How long the node's controller took to answer, the longest of the window."),
+		{
+			OfNode, "witness_power_watts", "watts", Gauge, Mean,
+			"Power of the node as its controller says over IPMI (bmc) or Redfish, mean of the window; compared with what is booked, never booked.",
+			[]string{"bmc_power_watts=bmc", "redfish_power_watts=redfish"}, "witness",
+		},
+		one(OfNode, "spool_used_ratio", "ratio", Most, "Part of the agent's spool that is full: windows wait there for the aggregator."),
+		one(OfNode, "clock_offset_seconds", "seconds", Last, "How far the aggregator's clock is ahead of the node's."),
 		{OfNode, "bmc_energy_joules", "joules", Gauge, Last, "Energy that the node's controller claims; a witness without an epoch, never booked.", []string{"energy_joules"}, ""},
 		one(OfMeter, "power_limit_watts", "watts", Last, "Power limit of a meter's scope that is neither a GPU nor the node."),
 		one(OfMeter, "temperature_celsius", "celsius", Most, "Temperature of a meter's scope that is neither a GPU nor the node, the highest of the window."),

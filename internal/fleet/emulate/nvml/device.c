@@ -1,4 +1,5 @@
 /* What one call asks of one device. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "emulated.h"
@@ -290,4 +291,30 @@ NVML int nvmlDeviceGetMPSComputeRunningProcesses_v3(void *device, unsigned *coun
 
 NVML int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, unsigned *count, em_process *out) {
 	return nvmlDeviceGetMPSComputeRunningProcesses_v3(device, count, out);
+}
+
+/* nvmlDeviceGetProcessUtilization: of the last whole second. What the scenario
+ * gives no use, and a board without processes, has none. */
+NVML int nvmlDeviceGetProcessUtilization(void *device, em_use *out, unsigned *count, uint64_t since) {
+	BOARD();
+	unsigned room = out ? *count : 0, n = 0, told = 0;
+	uint64_t stamp = (uint64_t)(l.now - l.now % 1000) * 1000;
+	if (sliced(&l))
+		return NOT_SUPPORTED;
+	for (int i = 0; i < l.m->faults; i++) {
+		const fault *f = &l.m->fault[i];
+		if (f->kind != PROCESS || f->gpu != l.gpu)
+			continue;
+		told = 1;
+		uint32_t sm = (uint32_t)atoi(f->name); /* "-" is 0 */
+		if (sm == 0 || stamp <= since || (int64_t)(stamp / 1000) <= f->from || l.now >= f->to)
+			continue;
+		if (n++ < room)
+			out[n - 1] = (em_use){f->code, stamp, sm, sm / 2, 0, 0};
+	}
+	uint32_t used = utilization(&l);
+	if (!told && used > 0 && used <= 100 && stamp > since && n++ < room)
+		out[n - 1] = (em_use){(uint32_t)(100000 + l.gpu), stamp, used, used / 2, 0, 0};
+	*count = n;
+	return n == 0 ? NOT_FOUND : n > room ? INSUFFICIENT_SIZE : OK;
 }

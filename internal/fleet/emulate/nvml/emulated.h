@@ -46,6 +46,7 @@ typedef struct { uint32_t version; uint64_t total, reserved, free, used; } em_me
 typedef struct { uint32_t version; int32_t sensor, temperature; } em_temperature;
 typedef struct { uint32_t version; int32_t margin; } em_margin;
 typedef struct { uint32_t pid; uint64_t memory; uint32_t gi, ci; } em_process;
+typedef struct { uint32_t pid; uint64_t timestamp; uint32_t sm, memory, encoder, decoder; } em_use;
 typedef struct { void *device; uint64_t type, data; uint32_t gi, ci; } em_event;
 typedef struct {
 	uint32_t multiprocessors, copy_engines, decoders, encoders, jpegs, ofas, gi_slices, ci_slices;
@@ -101,7 +102,7 @@ typedef struct {
 	uint64_t quanta, meters;
 	const char *names;      /* meters x 32 bytes */
 	const uint64_t *offset; /* meters */
-	const uint64_t *sum;    /* meters x (quanta + 1), microjoules */
+	const uint64_t *sum;    /* (quanta + 1) x meters, microjoules */
 } machine;
 
 machine *the_machine(void);         /* NULL: not readable */

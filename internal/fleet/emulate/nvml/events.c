@@ -75,7 +75,8 @@ NVML int nvmlEventSetWait_v2(void *set, em_event *out, unsigned timeout) {
 	int64_t until = l.now + timeout;
 	const fault *f = next(l.m, set, &gpu, &index);
 	if (!f || f->from > until) {
-		sleep_until_ms(until);
+		if (timeout)
+			sleep_until_ms(until);
 		return TIMEOUT;
 	}
 	if (f->from > l.now)

@@ -48,7 +48,7 @@ static int folder(char *out, size_t size) {
 	return snprintf(out, size, "%s", path) < (int)size;
 }
 
-/* trace.bin: "WLTRACE1", start, quantum, quanta, meters; names; offsets; sums. */
+/* trace.bin: "WLTRACE2", start, quantum, quanta, meters; names; offsets; sums. */
 static int map_trace(machine *m, const char *path) {
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -56,7 +56,7 @@ static int map_trace(machine *m, const char *path) {
 		return 0;
 	const char *p = fstat(fd, &st) ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	close(fd);
-	if (p == MAP_FAILED || st.st_size < 40 || memcmp(p, "WLTRACE1", 8))
+	if (p == MAP_FAILED || st.st_size < 40 || memcmp(p, "WLTRACE2", 8))
 		return 0;
 	const uint64_t *head = (const uint64_t *)p;
 	m->start = (int64_t)head[1];
@@ -173,12 +173,13 @@ static int64_t floor_to(int64_t ms, int64_t step) { return ms - ((ms % step) + s
 
 uint64_t energy_uj(int meter, int64_t ms) {
 	const machine *m = &loaded;
-	const uint64_t *sum = m->sum + (uint64_t)meter * (m->quanta + 1);
+	const uint64_t *sum = m->sum + meter;
 	if (ms <= m->start)
 		return 0;
 	uint64_t d = (uint64_t)(ms - m->start), quantum = (uint64_t)m->quantum;
-	uint64_t q = d / quantum, i = q % m->quanta;
-	return q / m->quanta * sum[m->quanta] + sum[i] + (sum[i + 1] - sum[i]) * (d % quantum) / quantum;
+	uint64_t q = d / quantum, i = q % m->quanta, rounds = q / m->quanta;
+	uint64_t from = sum[i * m->meters], to = sum[(i + 1) * m->meters];
+	return (rounds ? rounds * sum[m->quanta * m->meters] : 0) + from + (to - from) * (d % quantum) / quantum;
 }
 
 uint32_t average_mw(int meter, int64_t ms, int64_t window) {

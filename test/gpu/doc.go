@@ -1,0 +1,2 @@
+// Package gpu checks what is read of a real GPU, on machines that have one.
+package gpu
