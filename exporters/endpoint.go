@@ -8,8 +8,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/wattledger/wattledger/internal/outbox"
@@ -81,6 +83,7 @@ type transport struct {
 	scheme string
 	base   http.RoundTripper
 	now    func() time.Time
+	kept   atomic.Bool // the last answer left its connection open
 }
 
 // mostText is how much of an answer is read.
@@ -99,11 +102,19 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	resp, err := t.base.RoundTrip(req)
+	ctx := req.Context()
+	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+		if !c.Reused && t.kept.Swap(false) {
+			outbox.Reconnected(ctx)
+		}
+	}}
+	resp, err := t.base.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
 	if err != nil {
+		t.kept.Store(false) // the error tells
 		return nil, err
 	}
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, mostText)) // the answer is in the header
+	text, err := io.ReadAll(io.LimitReader(resp.Body, mostText)) // the answer is in the header
+	t.kept.Store(!resp.Close && err == nil && len(text) < mostText)
 	_ = resp.Body.Close()
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 && kind != "text/html" {

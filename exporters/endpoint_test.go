@@ -92,6 +92,39 @@ func TestAnswersThatAreNotYes(t *testing.T) {
 	}, 503, 0, "xxx")
 }
 
+// TestConnectionsThatAreGone between requests are told of: with them a receiver
+// may have lost what it answered for. One that it closes each time says nothing.
+func TestConnectionsThatAreGone(t *testing.T) {
+	f := func(name, header string, want int) {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", header) }))
+			defer srv.Close()
+			c, told := client(t, exporters.Endpoint{URL: srv.URL}), 0
+			for range 6 {
+				for range 2 { // the second goes over the same connection
+					ctx := outbox.WithReconnected(t.Context(), func() { told++ })
+					req, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL, strings.NewReader("x"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					resp, err := c.Do(req)
+					if err != nil { // the break itself was seen
+						told++
+						continue
+					}
+					_ = resp.Body.Close()
+				}
+				srv.CloseClientConnections() // as a kill would
+			}
+			if told != want {
+				t.Errorf("told of %d new connections; want %d", told, want)
+			}
+		})
+	}
+	f("kept", "", 5)
+	f("closed each time", "close", 0)
+}
+
 func TestNoAnswer(t *testing.T) {
 	f := func(name string, serve func(net.Conn)) {
 		t.Run(name, func(t *testing.T) {

@@ -44,6 +44,9 @@ func serve(ctx context.Context, c *config.Aggregator, stdout io.Writer) (err err
 	if err != nil {
 		return errors.Join(fmt.Errorf("cannot listen: %w", err), s.abandon())
 	}
+	hup := make(chan os.Signal, 1) // from now on it does not end the program
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	srv := server(s.handler(), s.cert, s.log)
 	s.ready.Store(true)
 	url := s.cert.scheme() + "://" + listener.Addr().String()
@@ -51,7 +54,7 @@ func serve(ctx context.Context, c *config.Aggregator, stdout io.Writer) (err err
 	obs.Ready("listening on " + url)
 	err = inStages(
 		ctx,
-		[]task{s.serving(srv, listener), s.answering(srv)},
+		[]task{s.serving(srv, listener), s.answering(srv, hup)},
 		s.booking(listener.Addr().String()),
 		[]task{func(ctx context.Context) error { s.view.run(ctx, s.log); return nil }},
 		s.sending(),
@@ -77,9 +80,9 @@ func (s *site) serving(srv *http.Server, l net.Listener) task {
 
 // answering reloads on SIGHUP until ctx ends; then it lets requests under way
 // end, and takes no more.
-func (s *site) answering(srv *http.Server) task {
+func (s *site) answering(srv *http.Server, hup <-chan os.Signal) task {
 	return func(ctx context.Context) error {
-		s.reloadOnSignal(ctx)
+		s.reloadOnSignal(ctx, hup)
 		obs.Stopping()
 		s.ready.Store(false)
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
@@ -92,10 +95,7 @@ func (s *site) answering(srv *http.Server) task {
 	}
 }
 
-func (s *site) reloadOnSignal(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+func (s *site) reloadOnSignal(ctx context.Context, hup <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -97,10 +97,11 @@ func (p *Pipeline) shared(pc *attribution.Piece, meterName string, ns int64) {
 		gpu = "gpu" + n
 	}
 	uses := p.uses[gpu]
-	if !p.opt.Utilisation || uses == nil {
+	rest, known := p.atRest[meterName]
+	if !p.opt.Utilisation || uses == nil || !known { // what it draws at rest is shared by weights: it must be known
 		return
 	}
-	pc.Uses, pc.Rest = uses, energy.Most(p.atRest[meterName], ns, 0)
+	pc.Uses, pc.Rest = uses, energy.Most(rest, ns, 0)
 }
 
 // MeasuredAlone forgets what was measured of all other GPUs: one that nobody

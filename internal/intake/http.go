@@ -7,7 +7,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/zap"
@@ -48,7 +47,6 @@ func (in *Intake) counted(h func(w http.ResponseWriter, r *http.Request) answer)
 			return
 		}
 		w.Header().Set("Content-Type", wire.ContentType)
-		w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 		w.WriteHeader(a.code)
 		_, _ = w.Write(a.body) // an agent that is gone sends again
 	})

@@ -331,6 +331,42 @@ func TestWhatWasDeliveredIsSentAgainAfterABreak(t *testing.T) {
 	})
 }
 
+// TestReceiverThatWasAwayBetweenRequests: it took nothing amiss, so only a
+// connection that is new tells that it was started anew.
+func TestReceiverThatWasAwayBetweenRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		anew := false
+		b := newBench(t, func(o *outbox.Options) {
+			send := o.Send
+			o.Send = func(ctx context.Context, payloads [][]byte) error {
+				if anew {
+					outbox.Reconnected(ctx)
+					anew = false
+				}
+				return send(ctx, payloads)
+			}
+		})
+		b.run()
+		for i := range 60 {
+			if i == 50 {
+				b.to.forget()
+				anew = true
+			}
+			b.append(1, 8)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Minute)
+		got := b.to.has()
+		slices.Sort(got)
+		got = slices.Compact(got)
+		if got[0] > 37 || got[0] < 30 || got[len(got)-1] != 59 || len(got) != 60-got[0] {
+			t.Errorf("what came after the new connection: %v; want about 35 to 59", got)
+		}
+		b.want("samples", map[string]int{"delivered": 60}, b.samples())
+		b.stop()
+	})
+}
+
 func TestReceiverThatBreaksAllTheTimeIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, nil)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -77,7 +78,10 @@ func (b *Box) untaken() uint64 {
 // that refuses what it has already takes the rest.
 func (b *Box) deliver(ctx context.Context, f flight) {
 	for pause := (pause{o: &b.opts}); ctx.Err() == nil; {
-		err := b.attempt(ctx, f)
+		reconnected, err := b.attempt(ctx, f)
+		if reconnected && !b.down {
+			b.breaks()
+		}
 		v, after := judge(err)
 		if ctx.Err() != nil && v != taken {
 			return
@@ -112,19 +116,38 @@ func (b *Box) deliver(ctx context.Context, f flight) {
 }
 
 // attempt is one request. A receiver that takes too long is told from one that
-// is gone.
-func (b *Box) attempt(ctx context.Context, f flight) error {
+// is gone. It also tells whether the connection of the last one was.
+func (b *Box) attempt(ctx context.Context, f flight) (reconnected bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout)
 	defer cancel()
+	var anew atomic.Bool
+	ctx = WithReconnected(ctx, func() { anew.Store(true) })
 	payloads := make([][]byte, len(f.records))
 	for i, r := range f.records {
 		payloads[i] = r.payload
 	}
-	err := b.opts.Send(ctx, payloads)
+	err = b.opts.Send(ctx, payloads)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %v: %w", b.opts.Timeout, os.ErrDeadlineExceeded)
+		err = fmt.Errorf("no answer within %v: %w", b.opts.Timeout, os.ErrDeadlineExceeded)
 	}
-	return err
+	return anew.Load(), err
+}
+
+type reconnectedKey struct{}
+
+// WithReconnected makes a context that calls f when [Reconnected] is. The box
+// gives such a context to Options.Send.
+func WithReconnected(ctx context.Context, f func()) context.Context {
+	return context.WithValue(ctx, reconnectedKey{}, f)
+}
+
+// Reconnected tells whoever made the context that a connection which both sides
+// meant to keep was gone before this request: the receiver may have been started
+// anew between two requests, and has forgotten what a break would have told of.
+func Reconnected(ctx context.Context) {
+	if f, ok := ctx.Value(reconnectedKey{}).(func()); ok {
+		f()
+	}
 }
 
 // count shows what an attempt came to.

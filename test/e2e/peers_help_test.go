@@ -73,7 +73,7 @@ func (s samples) len() int {
 func kept(t *testing.T, url string) samples {
 	t.Helper()
 	out := samples{}
-	out.add((&peers.Peer{URL: url}).Query(t, `{__name__=~"wattledger_.+",job=""}[1h]`, time.Now().Add(time.Minute)))
+	out.add((&peers.Peer{URL: url}).Query(t, `{__name__=~"wattledger_.+",job=""}[3h]`, time.Now().Add(time.Minute)))
 	return out
 }
 
@@ -154,7 +154,7 @@ func influxSamples(t *testing.T, p *peers.Peer) samples {
 func exported(t *testing.T, p *peers.Peer) samples {
 	t.Helper()
 	out := samples{}
-	out.add(p.Export(t, `{__name__!=""}`, time.Now().Add(-time.Hour), time.Now().Add(time.Minute)))
+	out.add(p.Export(t, `{__name__!=""}`, time.Now().Add(-3*time.Hour), time.Now().Add(time.Minute)))
 	return out
 }
 

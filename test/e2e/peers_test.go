@@ -27,7 +27,7 @@ import (
 // every sample that the aggregator's own PromQL knows, with its value, over a
 // SIGKILL of each of them and of the aggregator in mid-stream.
 func TestPeersGetWhatIsStored(t *testing.T) {
-	prom, vm, vmInflux := peers.Prometheus(t, peers.PrometheusOptions{OutOfOrder: "2h"}), peers.VictoriaMetrics(t), peers.VictoriaMetrics(t)
+	prom, vm, vmInflux := peers.Prometheus(t, peers.PrometheusOptions{OutOfOrder: "4h"}), peers.VictoriaMetrics(t), peers.VictoriaMetrics(t)
 	influx := peers.InfluxDB(t, peers.InfluxOptions{Database: "books"})
 	a := startConfigured(t, t.TempDir(), "series: {wait: 2s}\nexporters:\n  remote_write:\n"+
 		remoteWriteTo("prom", prom.URL+"/api/v1/write")+remoteWriteTo("vm", vm.URL+"/api/v1/write")+
@@ -324,7 +324,7 @@ func TestPeersThatDoNotWork(t *testing.T) {
 		}),
 	}
 	t.Cleanup(func() { close(stop) }) // before the servers wait for who answers
-	prom := peers.Prometheus(t, peers.PrometheusOptions{OutOfOrder: "2h"})
+	prom := peers.Prometheus(t, peers.PrometheusOptions{OutOfOrder: "4h"})
 	text := "series: {wait: 2s}\nexporters:\n  remote_write:\n" + remoteWriteTo("well", prom.URL+"/api/v1/write")
 	for _, name := range slices.Sorted(maps.Keys(bad)) {
 		text += remoteWriteTo(name, bad[name])

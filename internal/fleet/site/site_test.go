@@ -417,31 +417,3 @@ func TestHistogram(t *testing.T) {
 		t.Errorf("p50 %v, p99 %v", p50, p99)
 	}
 }
-
-func BenchmarkGenerate(b *testing.B) {
-	for _, machine := range Machines() {
-		b.Run(machine, func(b *testing.B) {
-			o := options(machine)
-			o.Nodes, o.For, o.Truth, o.Faults, o.Batch = 500, 0, false, nil, 1
-			s := site(b, o)
-			w := newWorker(b.Context(), s, 0)
-			at, made := s.first, 0
-			size := 0
-			b.ReportAllocs()
-			b.ResetTimer()
-			for made < b.N {
-				r := s.next(at, begin())
-				at, w.round = r.to, r
-				for _, n := range s.nodes {
-					w.b.run(n, r, w.keep)
-					for i := range n.link.pending {
-						size += len(n.link.pending[i].bytes)
-					}
-					made += len(n.link.pending)
-					n.link.pending = n.link.pending[:0]
-				}
-			}
-			b.ReportMetric(float64(size)/float64(made), "bytes/window")
-		})
-	}
-}
