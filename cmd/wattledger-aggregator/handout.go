@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/wattledger/wattledger/exporters"
@@ -48,7 +49,7 @@ func handoutOf(fan *exporters.Fan, c config.Exporters) (series.Outlet, error) {
 func (h *handout) Series(l labels.Labels) any {
 	s := &exporters.Series{Labels: make([]exporters.Label, 0, l.Len()-1)}
 	l.Range(func(l labels.Label) {
-		if l.Name == labels.MetricName {
+		if l.Name == model.MetricNameLabel {
 			s.Name = l.Value
 			return
 		}

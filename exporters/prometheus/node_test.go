@@ -23,8 +23,11 @@ func look() prometheus.Look {
 	return prometheus.Look{
 		Readings: []collector.Reading{
 			{Scope: gpu, At: noon, Power: 412_500_000, HasPower: true, Gauges: []collector.Gauge{
-				{Name: "utilization_ratio", Value: 0.93}, {Name: "temperature_celsius", Value: 61}, {Name: "throttle_thermal_seconds_total", Value: 4.5},
-				{Name: "ecc_uncorrected_total", Value: 2}, {Name: "of_no_family", Value: 1},
+				{Name: "utilization_ratio", Value: 0.93},
+				{Name: "temperature_celsius", Value: 61},
+				{Name: "throttle_thermal_seconds_total", Value: 4.5},
+				{Name: "ecc_uncorrected_total", Value: 2},
+				{Name: "of_no_family", Value: 1},
 			}},
 			{Scope: collector.Scope{Name: "package0", Class: energy.CPU, Device: "intel-rapl:0"}, At: noon},
 			{

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
@@ -158,7 +159,7 @@ func number(v float64) string {
 
 func (p *page) sample(name string, m *dto.Metric, v float64, more ...string) {
 	b := labels.NewBuilder(labels.EmptyLabels())
-	b.Set(labels.MetricName, name).Set("job", "wattledger-aggregator").Set("instance", p.s.o.Instance)
+	b.Set(model.MetricNameLabel, name).Set("job", "wattledger-aggregator").Set("instance", p.s.o.Instance)
 	for _, l := range m.GetLabel() {
 		b.Set(target(l.GetName()), l.GetValue())
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ import (
 
 // store keeps what is committed as lines of text.
 type store struct {
+	mu    sync.Mutex
 	lines []string
 	full  error
 }
@@ -45,6 +47,8 @@ func (a *appender) Append(_ storage.SeriesRef, l labels.Labels, ms int64, v floa
 }
 
 func (a *appender) Commit() error {
+	a.to.mu.Lock()
+	defer a.to.mu.Unlock()
 	if a.to.full != nil {
 		return a.to.full
 	}
@@ -123,7 +127,9 @@ func TestRun(t *testing.T) {
 		if len(s.lines) != 4 || !strings.Contains(s.lines[0], `__name__="g"`) {
 			t.Errorf("%d samples in 46 s: %v; want 4", len(s.lines), s.lines)
 		}
+		s.mu.Lock()
 		s.full = errors.New("disk full")
+		s.mu.Unlock()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if logs.Len() != 1 {

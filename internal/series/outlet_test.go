@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
@@ -38,7 +39,7 @@ type outlet struct {
 }
 
 func (o *outlet) Series(l labels.Labels) any {
-	if l.Get(labels.MetricName) == o.not {
+	if l.Get(model.MetricNameLabel) == o.not {
 		return nil
 	}
 	b, err := json.Marshal(l.Map())

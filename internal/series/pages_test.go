@@ -70,7 +70,7 @@ func (l *lister) Register(c prometheus.Collector) error {
 			l.t.Fatalf("%s: %v %v", d, err1, err2)
 		}
 		var labels []string
-		for _, pair := range strings.Split(m[3], ",") {
+		for pair := range strings.SplitSeq(m[3], ",") {
 			if name, _, ok := strings.Cut(pair, "="); ok {
 				labels = append(labels, name)
 			}

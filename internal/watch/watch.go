@@ -27,7 +27,7 @@ const (
 	lookEvery  = time.Minute
 	auditEvery = time.Hour
 	auditLook  = 2 * time.Minute // a cluster that is new is audited soon
-	auditSpan  = 3 * time.Hour // of slots that are complete; each is audited again until no late data comes
+	auditSpan  = 3 * time.Hour   // of slots that are complete; each is audited again until no late data comes
 	day        = 24 * time.Hour
 	unbookedIn = 31 * day
 	silentFor  = 3 * time.Minute                 // eighteen windows: no commit takes that long

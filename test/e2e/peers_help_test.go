@@ -151,11 +151,11 @@ func influxSamples(t *testing.T, p *peers.Peer) samples {
 	return out
 }
 
-func exported(t *testing.T, p *peers.Peer) samples {
+// flushed is what a VictoriaMetrics holds, the newest with it.
+func flushed(t *testing.T, p *peers.Peer) samples {
 	t.Helper()
-	out := samples{}
-	out.add(p.Export(t, `{__name__!=""}`, time.Now().Add(-3*time.Hour), time.Now().Add(time.Minute)))
-	return out
+	p.Get(t, "/internal/force_flush")
+	return kept(t, p.URL)
 }
 
 func remoteWriteTo(name, url string) string {
@@ -200,7 +200,7 @@ func scraped(t *testing.T, key, job, instance string) string {
 	name, rest, labelled := strings.Cut(strings.TrimSuffix(key, "}"), "{")
 	m := model.Metric{model.MetricNameLabel: model.LabelValue(name), "job": model.LabelValue(job), "instance": model.LabelValue(instance)}
 	if labelled {
-		for _, pair := range strings.Split(rest, ", ") {
+		for pair := range strings.SplitSeq(rest, ", ") {
 			k, v, _ := strings.Cut(pair, "=")
 			if v = strings.Trim(v, `"`); v != "" {
 				m[model.LabelName(k)] = model.LabelValue(v)

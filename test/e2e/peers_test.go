@@ -34,8 +34,8 @@ func TestPeersGetWhatIsStored(t *testing.T) {
 		"  influxdb:\n"+influxTo("influx", influx.URL)+influxTo("vminflux", vmInflux.URL))
 	receivers := []receiver{
 		{"Prometheus", prom, 0, func() samples { return kept(t, prom.URL) }},
-		{"VictoriaMetrics", vm, 1e-9, func() samples { return exported(t, vm) }},
-		{"VictoriaMetrics (InfluxDB's protocol)", vmInflux, 1e-9, func() samples { return exported(t, vmInflux) }},
+		{"VictoriaMetrics", vm, 1e-9, func() samples { return flushed(t, vm) }},
+		{"VictoriaMetrics (InfluxDB's protocol)", vmInflux, 1e-9, func() samples { return flushed(t, vmInflux) }},
 		{"InfluxDB", influx, 0, func() samples { return influxSamples(t, influx) }},
 	}
 	one, _ := peersNode(t, a, "n1", "P")

@@ -31,7 +31,7 @@ type slurmSite struct {
 	confs []string
 }
 
-// the hooks: they note when they ran, and run ours between
+// labHook is a hook that notes when it ran, and runs ours between.
 func labHook(dir, word, script string) string {
 	return fmt.Sprintf(`#!/bin/bash
 b=$(/bin/date +%%s%%N)

@@ -85,7 +85,8 @@ func ofOthers() []gauge {
 		{
 			OfNode, "witness_power_watts", "watts", Gauge, Mean,
 			"Power of the node as its controller says over IPMI (bmc) or Redfish, mean of the window; compared with what is booked, never booked.",
-			[]string{"bmc_power_watts=bmc", "redfish_power_watts=redfish"}, "witness",
+			[]string{"bmc_power_watts=bmc", "redfish_power_watts=redfish"},
+			"witness",
 		},
 		one(OfNode, "spool_used_ratio", "ratio", Most, "Part of the agent's spool that is full: windows wait there for the aggregator."),
 		one(OfNode, "clock_offset_seconds", "seconds", Last, "How far the aggregator's clock is ahead of the node's."),
