@@ -47,7 +47,7 @@ func sourcesOf(cfg *config.Agent) ([]collector.Source, error) {
 	add(cfg.Host, func() (collector.Source, error) { return &host.Source{Procfs: cfg.Procfs, Now: now}, nil })
 	add(cfg.NVML, func() (collector.Source, error) {
 		return nvml.New(nvml.Options{
-			Library: cfg.NVMLLibrary, Now: now, Procfs: cfg.Procfs, State: filepath.Join(cfg.StateDir, "nvml.json"),
+			Library: cfg.NVMLLibrary, Now: now, Procfs: cfg.Procfs, State: filepath.Join(cfg.StateDir, "nvml.json"), Processes: cfg.Jobs.Utilisation,
 		})
 	})
 	// where the blade's own counters are read, they are the meters

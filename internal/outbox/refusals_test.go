@@ -2,12 +2,13 @@ package outbox_test
 
 import (
 	"errors"
-	"github.com/wattledger/wattledger/internal/outbox"
 	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/wattledger/wattledger/internal/outbox"
 )
 
 func TestFolderThatIsGone(t *testing.T) {
