@@ -114,6 +114,9 @@ func LoadAggregator(path string, flags AggregatorFlags) (*Aggregator, error) {
 			a.Accounting[cl.Name] = c.accounting(key+".accounting", cl.Name, cl.Accounting)
 		}
 	}
+	if !a.Series.Enabled && len(a.Exporters.RemoteWrite)+len(a.Exporters.InfluxDB)+len(a.Alerts.Alertmanagers)+len(a.Alerts.RuleFiles) > 0 {
+		c.cannot("series.enabled", errors.New("false leaves exporters and alerts without anything to send or to look at: turn it on, or remove them"))
+	}
 	c.checkListener(f)
 	if err := c.err(); err != nil {
 		return nil, err

@@ -35,6 +35,15 @@ func TestSeries(t *testing.T) {
 	if got, err := f("series: {retention_time: 30d, jobs: {enabled: true, limit: 50}}"); err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
+	for text, wrong := range map[string]bool{
+		"": false,
+		"\nexporters: {remote_write: [{name: vm, url: \"http://127.0.0.1:1\"}]}": true,
+		"\nalerts: {alertmanagers: [{url: \"http://127.0.0.1:1\"}]}":             true,
+	} {
+		if _, err := f("series: {enabled: false}" + text); (err != nil) != wrong || wrong && !strings.Contains(err.Error(), "series.enabled: false leaves") {
+			t.Errorf("without series, and%s: %v", text, err)
+		}
+	}
 	_, err := f("series: {enabled: maybe, retention_time: 1m, retention_size: 1, out_of_order: -1h, wait: 0s, query: {timeout: 1y, max_samples: 1, max_series: x, concurrency: 0}, jobs: {limit: 0}}")
 	if err == nil {
 		t.Fatal("all of it is taken")
