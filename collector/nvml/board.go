@@ -52,6 +52,7 @@ type board struct {
 	// The walker's that made it busy; others may touch them only while it is not,
 	// under s.mu.
 	dev   device
+	was   any  // key of the handle it had when it was lost: the Xid that tells why comes after
 	fresh bool // nothing has been asked of this handle yet
 	ability
 	meter
@@ -105,6 +106,9 @@ func (b *board) fallen(now time.Time, c code, tell bool) {
 	b.tries++
 	b.failures = 0
 	b.retryAt = now.Add(pause)
+	if b.dev != nil {
+		b.was = b.dev.Key()
+	}
 	b.dev = nil // whatever it was, the next attempt has a new one
 	b.users = collector.DeviceProcesses{}
 	b.down = &collector.DeviceError{Device: b.name, Err: fmt.Errorf("lost: %w", c)}

@@ -116,6 +116,10 @@ func (w *watcher) hand(e event) {
 	for _, b := range s.boards {
 		if b.dev != nil && b.dev.Key() == e.Source {
 			meter = b.name
+			break
+		}
+		if b.dev == nil && b.was == e.Source && meter == "" {
+			meter = b.name
 		}
 	}
 	detail := fmt.Sprintf("Xid %d (%s)", e.Data, XidClass(e.Data))
