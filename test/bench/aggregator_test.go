@@ -17,11 +17,22 @@ import (
 	"time"
 )
 
-// built is the folder of the program, made once.
+// built is where the program lies once it is built.
 var built struct {
+	dir  string
 	once sync.Once
-	path string
 	err  error
+}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "wattledger-bench-")
+	if err != nil {
+		panic(err)
+	}
+	built.dir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 // program builds wattledger-aggregator from this checkout. BENCH_AGGREGATOR
@@ -31,21 +42,16 @@ func program(tb testing.TB) string {
 	if other := os.Getenv("BENCH_AGGREGATOR"); other != "" {
 		return other
 	}
+	path := filepath.Join(built.dir, "wattledger-aggregator")
 	built.once.Do(func() {
-		dir, err := os.MkdirTemp("", "wattledger-bench-")
-		if err != nil {
-			built.err = err
-			return
-		}
-		built.path = filepath.Join(dir, "wattledger-aggregator")
-		c := exec.Command("go", "build", "-o", built.path, "github.com/wattledger/wattledger/cmd/wattledger-aggregator")
+		c := exec.Command("go", "build", "-o", path, "github.com/wattledger/wattledger/cmd/wattledger-aggregator")
 		c.Stderr = os.Stderr
 		built.err = c.Run()
 	})
 	if built.err != nil {
 		tb.Fatalf("cannot build the aggregator: %v", built.err)
 	}
-	return built.path
+	return path
 }
 
 // aggregator is one that runs.

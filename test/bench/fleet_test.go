@@ -36,8 +36,14 @@ type realTime struct {
 // live begins a fleet of the present.
 func live(b *testing.B, a *aggregator, cluster string, nodes int) (*site.Site, <-chan error, context.CancelFunc) {
 	b.Helper()
-	o := load(nodes, time.Now().Truncate(10*time.Second), 0)
-	o.URL, o.Speed, o.Cluster, o.Connections = a.url, 1, cluster, min(nodes, mostConnections)
+	return fleet(b, a, cluster, nodes, 1, 0)
+}
+
+// fleet begins one of so many seconds ago that goes faster than it happens.
+func fleet(b *testing.B, a *aggregator, cluster string, nodes int, speed, ago float64) (*site.Site, <-chan error, context.CancelFunc) {
+	b.Helper()
+	o := load(nodes, time.Now().Add(-time.Duration(ago*float64(time.Second))).Truncate(10*time.Second), 0)
+	o.URL, o.Speed, o.Cluster, o.Connections = a.url, speed, cluster, min(nodes, mostConnections)
 	s, err := site.New(o)
 	if err != nil {
 		b.Fatal(err)
@@ -90,7 +96,7 @@ func BenchmarkFleet(b *testing.B) {
 		for _, nodes := range sizes() {
 			a := startAggregator(b, b.TempDir(), "127.0.0.1:0", true)
 			s, done, stop := live(b, a, "live", nodes)
-			warm := 30*time.Second + time.Duration(nodes/1000)*1500*time.Millisecond // millions of series are made
+			warm := warmOf(nodes)
 			r := measure(b, a, s, nodes, warm, 40*time.Second)
 			table(fmt.Sprintf("A fleet of %d nodes x 4 GPUs with a window every 10 s, from %v on for 40 s; rules are off.\n%s", nodes, warm, machine()), head, r.cells())
 			if nodes == slices.Max(sizes()) {
@@ -154,22 +160,36 @@ func sizes() []int {
 	return []int{1000, 5000, 25_000}
 }
 
-// BenchmarkScale compares what a window costs in fleets of different size, as
-// fast as it goes, once their series are made.
+// windowsPerSecond is what 25,000 nodes send.
+const windowsPerSecond = 2500
+
+// BenchmarkScale compares what a window costs in fleets of different size that
+// send the same number of windows: the small ones as many times faster than it
+// happens.
 func BenchmarkScale(b *testing.B) {
 	for b.Loop() {
-		lines := [][]string{{"nodes", "CPU us/window", "CPU-s/Msample", "windows/s", "peak MiB", "ack p99"}}
+		lines := [][]string{{"nodes", "x real time", "core", "us/window", "ack p50", "p99", "series", "anonymous MiB", "dropped"}}
 		for _, nodes := range sizes() {
-			rounds := time.Duration(max(6, 60_000/nodes))
-			length := 10 * time.Second * (2 + rounds)
-			o := load(nodes, time.Now().Truncate(10*time.Second).Add(-length), length)
-			o.Connections = min(nodes, 4096)
-			r := saturate(b, "", o, true, 20*time.Second)
+			speed := windowsPerSecond * 10 / float64(nodes)
+			warm, span := warmOf(nodes), 30*time.Second
+			a := startAggregator(b, b.TempDir(), "127.0.0.1:0", true)
+			s, done, stop := fleet(b, a, "live", nodes, speed, (warm+span).Seconds()*(speed-1))
+			r := measure(b, a, s, nodes, warm, span)
+			stop()
+			if err := <-done; err != nil {
+				b.Error(err)
+			}
+			a.kill()
 			c := r.cells()
-			lines = append(lines, []string{fmt.Sprint(nodes), c[2], c[1], c[3], c[4], c[7]})
+			lines = append(lines, []string{c[0], fmt.Sprintf("%.0f", speed), c[1], c[3], c[4], c[5], c[6], c[8], c[10]})
 		}
-		table("Fleets as fast as it goes, after the first 20 s of simulated time.\n"+machine(), lines...)
+		table(fmt.Sprintf("Fleets of different size, %d windows a second of each; rules are off.\n%s", windowsPerSecond, machine()), lines...)
 	}
+}
+
+// warmOf is how long a fleet is left alone: its series are made.
+func warmOf(nodes int) time.Duration {
+	return 20*time.Second + time.Duration(nodes)*1900*time.Microsecond
 }
 
 // ageOf is how old the newest point of the live fleet is, in seconds: between
