@@ -148,7 +148,9 @@ func (d *daemon) run(ctx context.Context) error {
 			return fmt.Errorf("cannot listen on %s for metrics: %w", d.cfg.Listen, err)
 		}
 	}
-	d.told = newWitnesses(d)
+	if d.told, err = newWitnesses(d); err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	lctx, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -165,9 +167,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}}
 	g.Go(func() error { return hooks.Serve(gctx, socket) })
 	g.Go(func() error { <-gctx.Done(); return socket.Close() })
-	if err := d.told.run(gctx, g); err != nil {
-		return err
-	}
+	d.told.run(gctx, g)
 	if page != nil {
 		d.servePage(gctx, g, page)
 	}

@@ -33,24 +33,48 @@ type witnesses struct {
 	d *daemon
 	// Handle is what everybody else must tell through.
 	handle  func(context.Context, job.Edge) job.Answer
-	watcher *slurm.Watcher   // nil: cgroups are not followed
-	running []job.Allocation // what the agent held before its loop ran
+	watcher *slurm.Watcher     // nil: cgroups are not followed
+	running []job.Allocation   // what the agent held before its loop ran
+	pods    *kubernetes.Source // nil: this node has none
 }
 
 // newWitnesses takes the edges that were kept while no agent ran, then sees what
 // is held. It is called before the agent's loop runs.
-func newWitnesses(d *daemon) *witnesses {
-	w := &witnesses{d: d, handle: d.core.Handle}
-	c := d.cfg.Jobs.Slurm
-	if c.HookDir != "" {
-		take := func(_ context.Context, e job.Edge) job.Answer { return d.core.Take(e) }
-		if err := w.deliver(context.Background(), take); err != nil && !errors.Is(err, fs.ErrPermission) {
-			d.log.Warn("kept edges cannot be taken", zap.Error(err))
+func newWitnesses(d *daemon) (w *witnesses, err error) {
+	w = &witnesses{d: d, handle: d.core.Handle}
+	w.takeKept()
+	w.running = d.core.Running()
+	w.followSlurm()
+	if k := d.cfg.Jobs.Kubernetes; k.Enabled {
+		w.pods, err = kubernetes.New(kubernetes.Options{
+			Socket: k.Socket, Every: k.Every, ProjectLabel: k.ProjectLabel, ProjectAnnotation: k.ProjectAnnotation,
+			KubeletURL: k.KubeletURL, TokenFile: k.TokenFile, CAFile: k.CAFile, PodLogs: k.PodLogs, Sys: sysfs.Open(d.cfg.Sysfs),
+			Running: func() []job.Allocation { return w.running }, Tell: w.handle, Now: now, Log: d.log, Registerer: d.reg,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("cannot follow the pods of this node: %w", err)
 		}
 	}
-	w.running = d.core.Running()
+	return w, nil
+}
+
+// takeKept takes the edges that were kept while no agent ran.
+func (w *witnesses) takeKept() {
+	if w.d.cfg.Jobs.Slurm.HookDir == "" {
+		return
+	}
+	take := func(_ context.Context, e job.Edge) job.Answer { return w.d.core.Take(e) }
+	if err := w.deliver(context.Background(), take); err != nil && !errors.Is(err, fs.ErrPermission) {
+		w.d.log.Warn("kept edges cannot be taken", zap.Error(err))
+	}
+}
+
+// followSlurm makes the watcher of slurmd's cgroups; all edges go by it.
+func (w *witnesses) followSlurm() {
+	d := w.d
+	c := d.cfg.Jobs.Slurm
 	if !c.Cgroup {
-		return w
+		return
 	}
 	opt := slurm.Options{
 		Tree: slurm.Tree{Root: c.CgroupRoot, Node: c.Node}, Procfs: d.cfg.Procfs,
@@ -65,11 +89,10 @@ func newWitnesses(d *daemon) *witnesses {
 	}
 	w.watcher = slurm.NewWatcher(opt)
 	w.handle = w.watcher.Through(d.core.Handle)
-	return w
 }
 
 // run follows them until ctx ends.
-func (w *witnesses) run(ctx context.Context, g *errgroup.Group) error {
+func (w *witnesses) run(ctx context.Context, g *errgroup.Group) {
 	if w.watcher != nil {
 		g.Go(func() error { w.watcher.Run(ctx); return nil })
 	}
@@ -80,20 +103,9 @@ func (w *witnesses) run(ctx context.Context, g *errgroup.Group) error {
 		f := mapping.Folder{Dir: dir, Handle: w.handle, Running: w.running, Now: now, Log: w.d.log}
 		g.Go(func() error { f.Run(ctx); return nil })
 	}
-	k := w.d.cfg.Jobs.Kubernetes
-	if !k.Enabled {
-		return nil
+	if w.pods != nil {
+		g.Go(func() error { return w.pods.Run(ctx) })
 	}
-	pods, err := kubernetes.New(kubernetes.Options{
-		Socket: k.Socket, Every: k.Every, ProjectLabel: k.ProjectLabel, ProjectAnnotation: k.ProjectAnnotation,
-		KubeletURL: k.KubeletURL, TokenFile: k.TokenFile, CAFile: k.CAFile, PodLogs: k.PodLogs, Sys: sysfs.Open(w.d.cfg.Sysfs),
-		Running: func() []job.Allocation { return w.running }, Tell: w.handle, Now: now, Log: w.d.log, Registerer: w.d.reg,
-	})
-	if err != nil {
-		return fmt.Errorf("cannot follow the pods of this node: %w", err)
-	}
-	g.Go(func() error { return pods.Run(ctx) })
-	return nil
 }
 
 func (w *witnesses) deliverOften(ctx context.Context) {

@@ -3,8 +3,9 @@ package nvml
 import (
 	"fmt"
 	"math"
-	"slices"
 	"sync/atomic"
+
+	"github.com/wattledger/wattledger/collector"
 )
 
 // mostXids are taken at one tick: a library that never runs out must not keep a
@@ -122,24 +123,9 @@ func (w *watcher) hand(e event) {
 			meter = b.name
 		}
 	}
-	detail := fmt.Sprintf("Xid %d (%s)", e.Data, XidClass(e.Data))
+	detail := collector.Xid(e.Data).String()
 	if e.Instance != math.MaxUint32 {
 		detail += fmt.Sprintf(", GPU instance %d", e.Instance)
 	}
 	s.tell(s.o.Now(), "xid", meter, detail)
-}
-
-// XidClass says whose business an Xid is: "application" (a job's own fault),
-// "hardware" (drain the node), "driver" (what the driver did about it) or
-// "other".
-func XidClass(xid uint64) string {
-	switch {
-	case slices.Contains([]uint64{13, 31, 43, 45, 68, 69}, xid):
-		return "application"
-	case slices.Contains([]uint64{48, 62, 64, 74, 79, 92, 94, 95, 140, 142}, xid):
-		return "hardware"
-	case slices.Contains([]uint64{32, 38, 56, 57, 61, 63, 109, 119, 120}, xid):
-		return "driver"
-	}
-	return "other"
 }

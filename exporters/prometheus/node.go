@@ -148,13 +148,7 @@ func ofAgent(wire string) bool {
 }
 
 func without(list []string, drop ...string) []string {
-	var out []string
-	for _, l := range list {
-		if !strings.Contains(" "+strings.Join(drop, " ")+" ", " "+l+" ") {
-			out = append(out, l)
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(list), func(l string) bool { return slices.Contains(drop, l) })
 }
 
 // Observe keeps what was seen.
@@ -224,8 +218,7 @@ func (n *Node) Event(e collector.Event) {
 	if e.Kind != "xid" {
 		return
 	}
-	number, class, _ := strings.Cut(strings.TrimPrefix(e.Detail, "Xid "), " ")
-	class, _, _ = strings.Cut(strings.TrimPrefix(class, "("), ")")
+	number, class := collector.ParseXid(e.Detail)
 	n.xids.WithLabelValues(e.Meter, number, class).Inc()
 }
 

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/wattledger/wattledger/collector"
-	"github.com/wattledger/wattledger/internal/energy"
 	"github.com/wattledger/wattledger/internal/failpoint"
 	"github.com/wattledger/wattledger/internal/job"
 	"github.com/wattledger/wattledger/internal/window"
@@ -207,16 +206,12 @@ func (a *Agent) gpus() []string {
 		return nil
 	}
 	var out []string
-	for _, n := range t.Nodes {
-		switch {
-		case n.Class == energy.GPU:
-			out = append(out, n.Name)
-		case n.PostClass() == energy.GPU && strings.HasPrefix(n.Name, "module"):
-			out = append(out, "gpu"+strings.TrimPrefix(n.Name, "module"))
+	for i := range t.Nodes {
+		if name := t.GPU(i); name != "" {
+			out = append(out, name)
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
 func refusalKind(err error) string {

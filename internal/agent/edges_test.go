@@ -346,3 +346,29 @@ func TestSharedGPUByMeasuredUse(t *testing.T) {
 		}
 	})
 }
+
+// superchip is a module whose counter is the only meter there is of its GPU.
+type superchip struct{ *board }
+
+func (s superchip) Read(ctx context.Context) ([]collector.Reading, error) {
+	rs, err := s.board.Read(ctx)
+	rs[0].Scope.Name, rs[0].Scope.Rest = "module0", energy.GPU
+	return rs, err
+}
+
+// A job names the GPU; the meter of the module stands for it.
+func TestModuleStandsForItsGPU(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, superchip{&board{born: clock()}}, t.TempDir(), nil)
+		time.Sleep(5 * time.Second)
+		if a := d.told(job.Edge{Op: "begin", Witness: "prolog", Job: heldAs("gpu0")}); a.Message != "" {
+			t.Errorf("the answer is %q", a.Message)
+		}
+		time.Sleep(20 * time.Second)
+		d.told(job.Edge{Op: "end", Witness: "epilog", Job: job.Spec{ID: "1"}})
+		got := uses(d.stop())
+		if got["1 busy"] < 6_000_000-10 || got["1 busy"] > 6_000_000+10 || got["- unknown"] != 0 {
+			t.Errorf("the books hold %v; the job held the module for 20 s at 300 W", got)
+		}
+	})
+}

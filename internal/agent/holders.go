@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/wattledger/wattledger/collector"
@@ -92,13 +91,13 @@ func (p *Pipeline) Measured(gpu string, uses []attribution.Use) {
 
 // shared adds to a piece of a GPU what is known of who kept it busy.
 func (p *Pipeline) shared(pc *attribution.Piece, meterName string, ns int64) {
-	gpu := meterName
-	if n, ok := strings.CutPrefix(meterName, "module"); ok {
-		gpu = "gpu" + n
+	i := p.tree.Find(meterName)
+	if !p.opt.Utilisation || i < 0 {
+		return
 	}
-	uses := p.uses[gpu]
+	uses := p.uses[p.tree.GPU(i)]
 	rest, known := p.atRest[meterName]
-	if !p.opt.Utilisation || uses == nil || !known { // what it draws at rest is shared by weights: it must be known
+	if uses == nil || !known { // what it draws at rest is shared by weights: it must be known
 		return
 	}
 	pc.Uses, pc.Rest = uses, energy.Most(rest, ns, 0)

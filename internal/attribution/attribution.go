@@ -19,7 +19,6 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
-	"strings"
 
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/energy"
@@ -101,7 +100,7 @@ func Attribute(in Input) Output {
 	}
 	slices.SortFunc(a.order, a.compareJobs)
 	for i := range in.Tree.Nodes {
-		if a.gpuOf(i) != "" {
+		if a.in.Tree.GPU(i) != "" {
 			a.gpus++
 		}
 	}
@@ -128,7 +127,7 @@ type attributor struct {
 // leaf posts a device in full.
 func (a *attributor) leaf(i int) {
 	class := a.in.Tree.Nodes[i].Class
-	parts := a.parts(i, class, a.gpuOf(i))
+	parts := a.parts(i, class, a.in.Tree.GPU(i))
 	for n, mj := range share(a.in.Energy[i], parts) {
 		a.post(parts[n].owner, class, mj, parts[n].ms)
 	}
@@ -150,7 +149,7 @@ func (a *attributor) rest(i int) {
 	for _, c := range n.Children {
 		grade = grade.Worse(a.worst(c))
 	}
-	device := a.gpuOf(i)
+	device := a.in.Tree.GPU(i)
 	sub := func(m int, sign energy.Millijoules) {
 		parts := a.parts(m, class, device)
 		for k, mj := range share(a.in.Energy[m], parts) {
@@ -364,27 +363,6 @@ func millionths(part, whole uint64) uint64 {
 	hi, lo := bits.Mul64(part, job.Whole)
 	q, _ := bits.Div64(hi, lo, whole)
 	return q
-}
-
-// gpuOf names the GPU, as jobs name it, that a meter's own postings are about;
-// "" where they are about none, or one inside it has a meter of its own. The
-// meter of a whole module stands for the GPU of its number: module2 for gpu2.
-func (a *attributor) gpuOf(i int) string {
-	n := &a.in.Tree.Nodes[i]
-	if n.PostClass() != energy.GPU {
-		return ""
-	}
-	for _, c := range n.Children {
-		if a.in.Tree.Nodes[c].PostClass() == energy.GPU {
-			return ""
-		}
-	}
-	if digits := len(strings.TrimRight(n.Name, "0123456789")); digits < len(n.Name) {
-		if name := "gpu" + n.Name[digits:]; a.in.Tree.Find(name) < 0 {
-			return name
-		}
-	}
-	return n.Name
 }
 
 func gpuWeight(al *job.Allocation, device string) uint64 {

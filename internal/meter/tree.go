@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/energy"
@@ -113,6 +114,27 @@ func (t *Tree) Find(name string) int {
 		}
 	}
 	return -1
+}
+
+// GPU names the GPU, as jobs name it, that a meter's own postings are about; ""
+// where they are about none, or one inside it has a meter of its own. The meter
+// of a whole module stands for the GPU of its number: module2 for gpu2.
+func (t *Tree) GPU(i int) string {
+	n := &t.Nodes[i]
+	if n.PostClass() != energy.GPU {
+		return ""
+	}
+	for _, c := range n.Children {
+		if t.Nodes[c].PostClass() == energy.GPU {
+			return ""
+		}
+	}
+	if digits := len(strings.TrimRight(n.Name, "0123456789")); digits < len(n.Name) {
+		if name := "gpu" + n.Name[digits:]; t.Find(name) < 0 {
+			return name
+		}
+	}
+	return n.Name
 }
 
 // natural orders gpu2 before gpu10.

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/ledger"
 	"github.com/wattledger/wattledger/internal/window"
 )
@@ -62,8 +63,7 @@ func (w *Watch) Booked(n ledger.Node, win *window.Window) {
 		minute := min(e.AtMS/60_000, now)
 		count(w.events, eventKey{n.Cluster, n.Name, e.Kind}, eventKey{n.Cluster, "", e.Kind}, minute, now)
 		if e.Kind == "xid" {
-			number, class, _ := strings.Cut(strings.TrimPrefix(e.Detail, "Xid "), " ")
-			class, _, _ = strings.Cut(strings.TrimPrefix(class, "("), ")")
+			number, class := collector.ParseXid(e.Detail)
 			k := xidKey{n.Cluster, n.Name, e.Meter, short(number), short(class)}
 			count(w.xids, k, xidKey{n.Cluster, "", "", "", k.class}, minute, now)
 		}

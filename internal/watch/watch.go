@@ -123,19 +123,19 @@ func New(o Options) *Watch {
 // longer than the time between looks, so neither waits for the other.
 func (w *Watch) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { every(ctx, lookEvery, w.Look) })
-	wg.Go(func() { every(ctx, auditLook, w.Audit) })
+	wg.Go(func() { every(ctx, lookEvery, lookEvery, w.Look) })
+	wg.Go(func() { every(ctx, auditLook, auditEvery, w.Audit) })
 	wg.Wait()
 	return nil
 }
 
-// every works now and then, each time within the time between.
-func every(ctx context.Context, d time.Duration, work func(context.Context)) {
+// every works now and then, and ends what takes longer than it may.
+func every(ctx context.Context, d, within time.Duration, work func(context.Context)) {
 	t := time.NewTicker(d)
 	defer t.Stop()
 	for {
 		func() {
-			ctx, cancel := context.WithTimeout(ctx, d)
+			ctx, cancel := context.WithTimeout(ctx, within)
 			defer cancel()
 			work(ctx)
 		}()

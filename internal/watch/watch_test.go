@@ -167,3 +167,33 @@ func TestRecentEvents(t *testing.T) {
 		t.Errorf("an hour later %s events are recent", got)
 	}
 }
+
+// A cluster is audited as soon as it is seen, and then each hour.
+func TestAuditsOfAnHour(t *testing.T) {
+	now := reporttest.Now()
+	led := troubled()
+	w := watch.New(watch.Options{Ledger: led, Now: func() time.Time { return now }})
+	holes := func(cluster string) string {
+		w.Audit(t.Context())
+		for line := range strings.Lines(page(t, w)) {
+			if v, ok := strings.CutPrefix(line, `wattledger_audit_findings{cluster="`+cluster+`",kind="any"} `); ok {
+				return strings.TrimSpace(v)
+			}
+		}
+		return "not audited"
+	}
+	f := func(after time.Duration, c, d string) {
+		t.Helper()
+		now = now.Add(after)
+		if got := holes("c") + ", " + holes("d"); got != c+", "+d {
+			t.Errorf("findings of c and d are %s; want %s, %s", got, c, d)
+		}
+	}
+	f(0, "1", "not audited")
+	led.Audits["c"] = ledger.AuditResult{}
+	f(10*time.Minute, "1", "not audited")
+	led.ByMonth["d"] = nil
+	led.Audits["d"] = ledger.AuditResult{}
+	f(2*time.Minute, "1", "0")
+	f(time.Hour, "0", "0")
+}

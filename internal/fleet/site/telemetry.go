@@ -3,6 +3,7 @@ package site
 import (
 	"fmt"
 
+	"github.com/wattledger/wattledger/collector"
 	"github.com/wattledger/wattledger/internal/energy"
 	"github.com/wattledger/wattledger/internal/window"
 )
@@ -215,21 +216,10 @@ func (b *builder) complain(n *node, from, to int64) {
 		}
 		switch faultKind(k) {
 		case faultXid:
-			n.event(f.from, "xid", gpu, fmt.Sprintf("Xid %d (%s)", f.number, xidClass(f.number)))
+			n.event(f.from, "xid", gpu, collector.Xid(f.number).String())
 		case faultStuck:
 			n.event(f.from, "stuck", meter, "its counter stands still while it draws power: the time is missing")
 		default:
 		}
 	}
-}
-
-// xidClass is as collector/nvml has it for those that are drawn.
-func xidClass(number int) string {
-	switch number {
-	case 13, 31:
-		return "application"
-	case 48, 74, 79:
-		return "hardware"
-	}
-	return "driver"
 }
