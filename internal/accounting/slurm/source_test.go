@@ -102,7 +102,7 @@ func TestParsers(t *testing.T) {
 		"start_time": "uts1795332250", "end_time": "uts1795332400", "cluster": "lab", "skip_steps": "true", "show_duplicates": "true",
 		"disable_truncate_usage_time": "true",
 	}, "1 entries of /slurmdb/v0.0.41/jobs/ could not be read (the first: json: cannot unmarshal number into Go struct field job.state of type slurm.state)",
-		`1 jobs could not be understood (the first: job 47: list of nodes "lrdn[0001-": "lrdn[0001-": a bracket is not closed)`)
+		`1 jobs could not be understood (the first: job 47: cannot read the host list "lrdn[0001-": "lrdn[0001-" has a bracket that nothing closes)`)
 }
 
 // TestProjects: the account tree, by both ways.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wattledger/wattledger/internal/hostlist"
 	"github.com/wattledger/wattledger/internal/job"
 	"github.com/wattledger/wattledger/internal/window"
 )
@@ -219,7 +220,7 @@ func (a *Asked) holds(lines []string, node, gpuIDs string) (bool, error) {
 		if _, err2 := placeOf(list, short); err != nil && err2 != nil {
 			continue
 		}
-		cpus, err := numbersOf(field(line, "CPU_IDs"), 1<<16)
+		cpus, err := hostlist.Numbers(field(line, "CPU_IDs"), 1<<16)
 		if err != nil {
 			return false, fmt.Errorf("its CPU_IDs= cannot be read: %w", err)
 		}
@@ -237,7 +238,7 @@ func (a *Asked) holds(lines []string, node, gpuIDs string) (bool, error) {
 // indices reads gpu:a100:2(IDX:0-1),shard:4(4/8),gpu:a30:1(IDX:3). Of a part of a
 // GPU (gres/shard, gres/mps) it does not say which GPU: that is not placed.
 func indices(gres, gpuIDs string) (out []window.Share, unplaced []string, err error) {
-	for _, item := range splitOutsideRound(gres) {
+	for _, item := range hostlist.Items(gres, "()") {
 		kind, inside, _ := strings.Cut(item, "(")
 		if name, _, _ := strings.Cut(kind, ":"); name == "shard" || name == "mps" {
 			unplaced = append(unplaced, shown(item))
@@ -247,7 +248,7 @@ func indices(gres, gpuIDs string) (out []window.Share, unplaced []string, err er
 			continue
 		}
 		list, isList := strings.CutPrefix(strings.TrimSuffix(inside, ")"), "IDX:")
-		numbers, err := numbersOf(list, window.MaxMeters)
+		numbers, err := hostlist.Numbers(list, window.MaxMeters)
 		if !isList || err != nil {
 			return nil, nil, fmt.Errorf("its GRES=%s names no GPUs", shown(item))
 		}
@@ -262,14 +263,4 @@ func indices(gres, gpuIDs string) (out []window.Share, unplaced []string, err er
 		}
 	}
 	return out, unplaced, nil
-}
-
-// splitOutsideRound cuts at the commas that are in no parentheses.
-func splitOutsideRound(s string) []string {
-	swap := strings.NewReplacer("(", "[", ")", "]", "[", "(", "]", ")")
-	items := splitOutside(swap.Replace(s))
-	for i := range items {
-		items[i] = swap.Replace(items[i])
-	}
-	return items
 }

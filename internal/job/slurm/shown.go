@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/wattledger/wattledger/internal/hostlist"
 	"github.com/wattledger/wattledger/internal/job"
 	"github.com/wattledger/wattledger/internal/window"
 )
@@ -180,7 +181,7 @@ func cpusIn(file string) uint32 {
 	if err != nil {
 		return 0
 	}
-	cpus, err := numbersOf(strings.TrimSpace(string(b)), 1<<16)
+	cpus, err := hostlist.Numbers(strings.TrimSpace(string(b)), 1<<16)
 	if err != nil {
 		return 0
 	}
