@@ -29,6 +29,8 @@ type slurmSite struct {
 	agg   *aggregator
 	nodes []*machine // agents outside the lab's namespaces, on its nodes' sockets and cgroups
 	confs []string
+	// shared counts spans of GPUs that more than one run held.
+	shared int
 }
 
 // labHook is a hook that notes when it ran, and runs ours between.
@@ -62,6 +64,7 @@ func newSlurmSite(t *testing.T) *slurmSite {
 	s.lab = slurmlab.Start(t, slurmlab.Options{
 		Nodes: 2, GPUs: 4, Cgroup: "v1", Net: "10.213.21",
 		Own: []string{"/etc/wattledger", "/run/wattledger", "/var/lib/wattledger-edges"},
+		Env: []string{"LAB_SHARDS=4"},
 		Hooks: map[string]string{
 			"prolog.sh": labHook(stamps, "begin", filepath.Join(hooks, "prolog")),
 			"epilog.sh": labHook(stamps, "end", filepath.Join(hooks, "epilog")),
@@ -143,101 +146,6 @@ func (s *slurmSite) startAgent(m *machine) {
 	})
 }
 
-// held is what a run of a job held on one node, as the hooks saw it.
-type held struct {
-	node       int
-	from, to   time.Time
-	gpus       []string
-	cpus       int
-	account    string
-	hookMillis int
-}
-
-// runs reads what the hooks noted, by job id and restart.
-func (s *slurmSite) runs() map[string][]held {
-	s.Helper()
-	files, err := filepath.Glob(filepath.Join(s.confs[0], "node*.begin.*"))
-	if err != nil {
-		s.Fatal(err)
-	}
-	out := map[string][]held{}
-	for _, f := range files {
-		part := strings.Split(filepath.Base(f), ".") // node, begin, id, restart
-		b := words(s, f)
-		ends, err := filepath.Glob(filepath.Join(s.confs[0], part[0]+".end."+part[2]+".*")) // an epilog may not know the restart count
-		if err != nil {
-			s.Fatal(err)
-		}
-		var e []string
-		for _, name := range ends {
-			if w := words(s, name); w[0] > b[0] && (e == nil || w[0] < e[0]) {
-				e = w
-			}
-		}
-		if e == nil {
-			s.Errorf("no epilog ran after the prolog of %v", part)
-			continue
-		}
-		stamp := func(v string) time.Time {
-			ns, err := strconv.ParseInt(v, 10, 64)
-			if err != nil {
-				s.Fatal(err)
-			}
-			return time.Unix(0, ns)
-		}
-		h := held{from: stamp(b[0]), to: stamp(e[0]), account: b[3]}
-		h.node, _ = strconv.Atoi(strings.TrimPrefix(part[0], "node"))
-		h.hookMillis, _ = strconv.Atoi(b[4])
-		h.cpus = cpusOn(b[2], h.node)
-		if b[1] != "-" {
-			for id := range strings.SplitSeq(b[1], ",") {
-				h.gpus = append(h.gpus, "gpu"+id)
-			}
-		}
-		key := part[2] + "/" + part[3] // as the prolog knows it
-		out[key] = append(out[key], h)
-	}
-	return out
-}
-
-// cpusOn reads SLURM_JOB_CPUS_PER_NODE: "2", "2(x2)" or "1,2", by node; a job
-// on one node has one count.
-func cpusOn(counts string, node int) int {
-	list := strings.Split(counts, ",")
-	count, _, _ := strings.Cut(list[min(node-1, len(list)-1)], "(")
-	n, _ := strconv.Atoi(count)
-	return n
-}
-
-func words(t testing.TB, file string) []string {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Fields(string(b))
-}
-
-// truth is what a run drew, and what its edges may cost: of each GPU one update
-// of its counter, which is 100 ms, and the few ms the hook does not know.
-func (s *slurmSite) truth(hs []held) (joules, edges float64) {
-	s.Helper()
-	for _, h := range hs {
-		drawn := s.nodes[h.node-1].drew(s.T, h.from, h.to)
-		for name, j := range drawn {
-			switch {
-			case strings.HasPrefix(name, "gpu") && slices.Contains(h.gpus, name):
-				joules += j
-				edges += 2 * 0.12 * 450
-			case strings.HasPrefix(name, "package"), strings.HasPrefix(name, "dram"):
-				joules += j * float64(h.cpus) / labCPUs
-				edges += 2 * 0.03 * 200
-			}
-		}
-	}
-	return joules, edges
-}
-
 // line is a job of `wattledger jobs`.
 type line struct {
 	ID        string `json:"job_id"`
@@ -274,10 +182,12 @@ func (s *slurmSite) jobs() map[string]line {
 func (s *slurmSite) meets(runs map[string][]held, share float64) (worst string) {
 	s.Helper()
 	books := s.jobs()
-	projects := map[string]float64{}
+	all := s.runs()
+	type sums struct{ got, want, edges float64 }
+	projects := map[string]*sums{}
 	most := 0.0
 	for _, key := range slices.Sorted(maps.Keys(runs)) {
-		want, edges := s.truth(runs[key])
+		want, edges := s.truth(runs[key], all)
 		l, ok := books[key]
 		if !ok {
 			s.Errorf("job %s is not in the books (%v)", key, slices.Sorted(maps.Keys(books)))
@@ -291,7 +201,14 @@ func (s *slurmSite) meets(runs map[string][]held, share float64) (worst string) 
 		if off := math.Abs(got-want) / want; off > most {
 			most, worst = off, fmt.Sprintf("job %s: %.1f J booked, %.1f J drawn (%.2f %%)", key, got, want, 100*off)
 		}
-		projects[l.Project] += want
+		if projects[l.Project] == nil {
+			projects[l.Project] = &sums{}
+		}
+		p := projects[l.Project]
+		p.got, p.want, p.edges = p.got+got, p.want+want, p.edges+edges
+	}
+	for name, p := range projects {
+		near(s.T, "project "+name, p.got, p.want, share, p.edges)
 	}
 	s.Logf("%d runs, the one furthest off is %s", len(runs), worst)
 	return worst
@@ -313,6 +230,9 @@ func TestSlurm(t *testing.T) {
 			t.Errorf("only %d runs: %v", len(full), slices.Sorted(maps.Keys(full)))
 		}
 		s.meets(full, 0.005)
+		if s.shared == 0 {
+			t.Error("no GPU was shared: the test proves less than it says")
+		}
 		s.listEqualsSacct()
 		for key, hs := range full {
 			for _, h := range hs {
@@ -387,6 +307,9 @@ func (s *slurmSite) fortyJobs() {
 	sub("bob", "-a", "1-8", "-n", "3", "-J", "cpu-only", "--wrap", "sleep 4")
 	sub("carol", "--gres=gpu:2", "-J", "two-seconds", "--wrap", "sleep 2")
 	sub("alice", "-N2", "--gres=gpu:2", "--ntasks-per-node=2", "-J", "both", "--wrap", "srun sleep 8")
+	for i, user := range []string{"alice", "bob", "carol"} { // four shards are a GPU
+		sub(user, "--gres=shard:"+strconv.Itoa(1+i%2), "-n", "1", "-J", "shards", "--wrap", "sleep "+strconv.Itoa(6+2*i))
+	}
 	requeued := sub("carol", "--requeue", "--gres=gpu:1", "-n", "2", "-J", "requeued", "--wrap", "sleep 8")
 	suspended := sub("alice", "--gres=gpu:1", "-n", "2", "-J", "suspended", "--wrap", "sleep 12")
 	cancelled := sub("bob", "--gres=gpu:2", "-n", "2", "-J", "cancelled", "--wrap", "sleep 300")

@@ -20,6 +20,7 @@
 #
 # Settings are variables, read at the first `up` and kept in DIR/lab.env:
 #   LAB_NODES=4  LAB_CPUS=16  LAB_MEM=64000  LAB_GPUS=4  LAB_GPU_TYPE=h100
+#   LAB_SHARDS=0       so many gres/shard of every GPU: jobs may share one
 #   LAB_DBD=1          0: no MariaDB and no slurmdbd (accounting_storage/none)
 #   LAB_REST=1         0: no slurmrestd
 #   LAB_CGROUP=0       v1: processes, tasks and their accounting by cgroup v1.
@@ -49,7 +50,7 @@ lab_install() {
 lab_load() {
   DIR=$(readlink -m "$1")
   [ -f "$DIR/lab.env" ] && . "$DIR/lab.env"
-  : "${LAB_NODES:=4}" "${LAB_CPUS:=16}" "${LAB_MEM:=64000}" "${LAB_GPUS:=4}"
+  : "${LAB_NODES:=4}" "${LAB_CPUS:=16}" "${LAB_MEM:=64000}" "${LAB_GPUS:=4}" "${LAB_SHARDS:=0}"
   : "${LAB_GPU_TYPE:=h100}" "${LAB_DBD:=1}" "${LAB_REST:=1}" "${LAB_CGROUP:=0}"
   : "${LAB_HOOKS:=$DIR/hooks}" "${LAB_OWN:=}" "${LAB_CONSTRAIN:=no}"
   : "${LAB_NET:=10.213.7}" "${LAB_ENERGY:=none}" "${LAB_FAKESYS:=0}" "${LAB_CLUSTER:=lab}"
@@ -161,6 +162,11 @@ AccountingStorageTRES=gres/gpu,gres/gpu:$LAB_GPU_TYPE"
         : >"$DIR/dev/nvidia$n"
     done
     echo "NodeName=node[1-$LAB_NODES] Name=gpu Type=$LAB_GPU_TYPE File=$DIR/dev/nvidia[0-$((LAB_GPUS - 1))]" >"$ETC/gres.conf"
+    if [ "$LAB_SHARDS" -gt 0 ]; then
+      gres=${gres/GresTypes=gpu/GresTypes=gpu,shard}
+      gresnode+=",shard:$((LAB_GPUS * LAB_SHARDS))"
+      echo "NodeName=node[1-$LAB_NODES] Name=shard Count=$((LAB_GPUS * LAB_SHARDS))" >>"$ETC/gres.conf"
+    fi
   fi
   cat >"$ETC/slurm.conf" <<CONF
 ClusterName=$LAB_CLUSTER
@@ -349,7 +355,7 @@ lab_up() {
   chmod 755 "$DIR" "$RUN" "$ETC" "$DIR/state" "$DIR/home"
   chown "$LAB_SLURM_USER" "$DIR/state/ctld" "$LOG" "$RUN/slurm"
   if [ ! -f "$DIR/lab.env" ]; then
-    for c in NODES CPUS MEM GPUS GPU_TYPE DBD REST CGROUP CONSTRAIN HOOKS OWN NET ENERGY FAKESYS CLUSTER USERS SLURM_USER REST_UID; do
+    for c in NODES CPUS MEM GPUS SHARDS GPU_TYPE DBD REST CGROUP CONSTRAIN HOOKS OWN NET ENERGY FAKESYS CLUSTER USERS SLURM_USER REST_UID; do
       c=LAB_$c; printf '%s=%q\n' "$c" "${!c}"; done >"$DIR/lab.env"
     [ -f "$ETC/munge.key" ] || mungekey --create --keyfile="$ETC/munge.key" --bits=1024
     chmod 600 "$ETC/munge.key"
