@@ -41,6 +41,9 @@ func (v seriesView) booked(n ledger.Node, w *window.Window) {
 	}
 }
 
+// crowded tells that the store does not keep up.
+func (v seriesView) crowded() bool { return v.Store != nil && v.Crowded() }
+
 // register mounts Prometheus' API for those who may read.
 func (v seriesView) register(mux *http.ServeMux, guard *auth.Guard) {
 	if v.Store != nil {

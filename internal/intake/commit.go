@@ -33,25 +33,16 @@ func (in *Intake) submit(ctx context.Context, windows []ledger.Submission) ([]le
 	if len(windows) == 0 {
 		return nil, nil
 	}
-	n := int64(len(windows))
-	if waiting := in.waiting.Add(n); waiting > int64(in.opts.QueueWindows) && waiting > n {
-		in.waiting.Add(-n)
-		return nil, errBusy
-	}
-	r := &request{windows: windows, at: in.opts.Now(), done: make(chan struct{})}
 	select {
 	case <-in.closed:
-		in.waiting.Add(-n)
 		return nil, errClosed
 	default:
 	}
-	select {
-	case in.queue <- r:
-		in.metrics.queue.Set(float64(in.waiting.Load()))
-	default:
-		in.waiting.Add(-n)
+	r := &request{windows: windows, at: in.opts.Now(), done: make(chan struct{})}
+	if !in.laneOf(r).put(r) {
 		return nil, errBusy
 	}
+	in.metrics.queue.Set(float64(in.waiting()))
 	patience := time.NewTimer(in.opts.Patience)
 	defer patience.Stop()
 	select {
@@ -70,47 +61,6 @@ func (in *Intake) submit(ctx context.Context, windows []ledger.Submission) ([]le
 	case <-patience.C:
 		return nil, errLate
 	}
-}
-
-// gather waits for a request and then for others, until CommitEvery has passed
-// since the first or CommitWindows are there. After ctx it takes what waits; none
-// means the end.
-func (in *Intake) gather(ctx context.Context) (group []*request) {
-	windows := 0
-	take := func(r *request) {
-		group = append(group, r)
-		windows += len(r.windows)
-	}
-	select {
-	case r := <-in.queue:
-		take(r)
-	case <-ctx.Done():
-	}
-	if len(group) > 0 {
-		timer := time.NewTimer(in.opts.CommitEvery - in.opts.Now().Sub(group[0].at))
-		defer timer.Stop()
-		for due := false; !due && windows < in.opts.CommitWindows; {
-			select {
-			case r := <-in.queue:
-				take(r)
-			case <-timer.C:
-				due = true
-			case <-ctx.Done():
-				due = true
-			}
-		}
-	}
-	for windows < 4*in.opts.CommitWindows { // what came in meanwhile
-		select {
-		case r := <-in.queue:
-			take(r)
-			continue
-		default:
-		}
-		break
-	}
-	in.metrics.queue.Set(float64(in.waiting.Add(-int64(windows))))
-	return group
 }
 
 // commit books a group and answers it. If the ledger refuses the group, each

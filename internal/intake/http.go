@@ -10,6 +10,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/wattledger/wattledger/internal/auth"
 	"github.com/wattledger/wattledger/internal/failpoint"
@@ -62,7 +63,7 @@ func (in *Intake) open(w http.ResponseWriter, r *http.Request) answer {
 	if a.code != 0 {
 		return a
 	}
-	defer in.memory.Release(size)
+	defer in.poolOf(size).Release(size)
 	req, err := wire.DecodeOpenRequest(body)
 	if err != nil {
 		return in.undecodable(err)
@@ -100,7 +101,7 @@ func (in *Intake) windows(w http.ResponseWriter, r *http.Request) answer {
 	if a.code != 0 {
 		return a
 	}
-	defer in.memory.Release(size)
+	defer in.poolOf(size).Release(size)
 	parts, err := wire.SplitBatch(body)
 	if err != nil {
 		return in.undecodable(err)
@@ -240,19 +241,31 @@ func (in *Intake) body(w http.ResponseWriter, r *http.Request) (body []byte, siz
 		size = wire.MaxBody
 	}
 	size = max(size, 4096)
-	if !in.memory.TryAcquire(size) {
+	pool := in.poolOf(size)
+	if !pool.TryAcquire(size) {
 		return nil, 0, refuse(http.StatusServiceUnavailable, wire.ReasonBusy, errBusy)
 	}
 	body, a = in.read(w, r, encoding)
 	if a.code != 0 {
-		in.memory.Release(size)
+		pool.Release(size)
 		return nil, 0, a
 	}
-	if used := max(int64(len(body)), 4096); used < size {
-		in.memory.Release(size - used)
+	if used := max(int64(len(body)), 4096, min(size, smallBody+1)); used < size {
+		pool.Release(size - used)
 		size = used
 	}
 	return body, size, answer{}
+}
+
+// smallBody is the most that a body of live windows has; those of backlogs are
+// larger or compressed, and leave room for them.
+const smallBody = 64 << 10
+
+func (in *Intake) poolOf(size int64) *semaphore.Weighted {
+	if size > smallBody {
+		return in.memory
+	}
+	return in.small
 }
 
 // isOurs tells whether a content type is that of the link, as agents write it or

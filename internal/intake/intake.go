@@ -25,7 +25,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -48,10 +47,14 @@ type Options struct {
 	// (default 150 ms); CommitWindows do not wait (default 2048).
 	CommitEvery   time.Duration
 	CommitWindows int
-	// QueueWindows may wait (default 65536); beyond, agents are asked to come
-	// again. MemoryBytes bounds the bodies being worked on (default 128 MiB).
+	// QueueWindows may wait (default 65536), half of them of backlogs; beyond,
+	// agents are asked to come again. MemoryBytes bounds the bodies being worked
+	// on (default 128 MiB); a quarter of it is for small ones alone.
 	QueueWindows int
 	MemoryBytes  int64
+	// Crowded tells that whoever is told of windows does not keep up: backlogs
+	// then wait, up to some seconds each, and what is live goes on. nil for never.
+	Crowded func() bool
 	// Booked is told of each window that was booked now, after the commit and
 	// after its sender was answered; not of duplicates. Projects of the window's
 	// jobs are those that the ledger posted to. It must return at once and keep
@@ -97,10 +100,12 @@ type Intake struct {
 	opts       Options
 	metrics    *metrics
 	catalogues *catalogues
-	memory     *semaphore.Weighted
+	memory     *semaphore.Weighted // of large bodies
+	small      *semaphore.Weighted // of small bodies
 	unpack     *zstd.Decoder
-	queue      chan *request
-	waiting    atomic.Int64 // windows in the queue
+	live       lane      // what agents tell as it happens
+	bulk       lane      // backlogs
+	heldSince  time.Time // of Run's goroutine: since when backlogs wait
 	closed     chan struct{}
 	forbidden  *obs.Limit
 }
@@ -120,8 +125,9 @@ func New(o Options) (*Intake, error) {
 	}
 	return &Intake{
 		opts: o, metrics: m, catalogues: newCatalogues(o.Ledger, maxCachedMeters),
-		memory: semaphore.NewWeighted(o.MemoryBytes), unpack: unpack,
-		queue: make(chan *request, 4096), closed: make(chan struct{}),
+		memory: semaphore.NewWeighted(max(o.MemoryBytes/4*3, wire.MaxBody)), small: semaphore.NewWeighted(o.MemoryBytes / 4), unpack: unpack,
+		live: lane{queue: make(chan *request, 16_384), most: int64(o.QueueWindows)},
+		bulk: lane{queue: make(chan *request, 4096), most: int64(o.QueueWindows / 2)}, closed: make(chan struct{}),
 		forbidden: &obs.Limit{Every: time.Minute, Now: o.Now},
 	}, nil
 }

@@ -112,6 +112,13 @@ func (q *queue) take(n int) []entry {
 	return out
 }
 
+// crowded tells that a quarter of what may wait does.
+func (q *queue) crowded() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes > q.most/4
+}
+
 func (q *queue) size() (windows int, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

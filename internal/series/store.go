@@ -119,6 +119,11 @@ func (s *Store) Booked(n ledger.Node, w *window.Window) {
 	s.drop(dropped + len(fresh))
 }
 
+// Crowded tells that the store does not keep up with what is booked: windows that
+// are late anyway had better wait. While the store is not open it is false:
+// nobody is to wait for minutes.
+func (s *Store) Crowded() bool { return s.db.Load() != nil && s.queue.crowded() }
+
 func (s *Store) drop(windows int) {
 	if windows > 0 {
 		s.metrics.dropped.Add(float64(windows))

@@ -1,0 +1,49 @@
+package intake_test
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wattledger/wattledger/internal/intake"
+	"github.com/wattledger/wattledger/internal/intake/intaketest"
+	"github.com/wattledger/wattledger/internal/window"
+)
+
+// TestBacklogsWaitWhereOthersLag: what is live is booked meanwhile, also where
+// backlogs fill all the room that they have.
+func TestBacklogsWaitWhereOthersLag(t *testing.T) {
+	var crowded atomic.Bool
+	crowded.Store(true)
+	b := newBench(t, func(o *intake.Options) { o.Crowded, o.QueueWindows = crowded.Load, 16 })
+	c, ws := intaketest.Windows(9, 1)
+	var wg sync.WaitGroup
+	var answered atomic.Int32
+	h := head("late", b.open("late").Incarnation)
+	wg.Go(func() {
+		if code, _ := b.send(batch(t, h, []*window.Catalogue{c}, ws...)); code != http.StatusOK {
+			t.Errorf("the backlog: %d", code)
+		}
+		answered.Add(1)
+	})
+	for b.metric(intake.MetricQueue) != 9 {
+		time.Sleep(time.Millisecond)
+	}
+	h2 := head("later", b.open("later").Incarnation)
+	if code, _ := b.send(batch(t, h2, []*window.Catalogue{c}, ws...)); code != http.StatusServiceUnavailable {
+		t.Errorf("a backlog beyond the room for them: %d", code)
+	}
+	live := head("live", b.open("live").Incarnation)
+	for _, w := range ws {
+		if code, _ := b.send(batch(t, live, []*window.Catalogue{c}, w)); code != http.StatusOK {
+			t.Errorf("a live window: %d", code)
+		}
+	}
+	if answered.Load() != 0 {
+		t.Error("the backlog was booked before")
+	}
+	crowded.Store(false)
+	wg.Wait()
+}
