@@ -87,7 +87,7 @@ func (s *site) answering(srv *http.Server, hup <-chan os.Signal) task {
 		s.ready.Store(false)
 		deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 		defer cancel()
-		if err := srv.Shutdown(deadline); err != nil {
+		if err := errors.Join(srv.Shutdown(deadline), s.in.Shutdown(deadline)); err != nil {
 			s.log.Warn("some requests did not end in time; their agents send again", zap.Error(err))
 			return srv.Close()
 		}

@@ -33,6 +33,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/wattledger/wattledger/internal/auth"
+	"github.com/wattledger/wattledger/internal/kept"
 	"github.com/wattledger/wattledger/internal/ledger"
 	"github.com/wattledger/wattledger/internal/obs"
 	"github.com/wattledger/wattledger/internal/window"
@@ -107,6 +108,7 @@ type Intake struct {
 	bulk       lane      // backlogs
 	heldSince  time.Time // of Run's goroutine: since when backlogs wait
 	closed     chan struct{}
+	kept       *kept.Conns
 	forbidden  *obs.Limit
 }
 
@@ -128,6 +130,7 @@ func New(o Options) (*Intake, error) {
 		memory: semaphore.NewWeighted(max(o.MemoryBytes/4*3, wire.MaxBody)), small: semaphore.NewWeighted(o.MemoryBytes / 4), unpack: unpack,
 		live: lane{queue: make(chan *request, 16_384), most: int64(o.QueueWindows)},
 		bulk: lane{queue: make(chan *request, 4096), most: int64(o.QueueWindows / 2)}, closed: make(chan struct{}),
+		kept:      &kept.Conns{Log: o.Log},
 		forbidden: &obs.Limit{Every: time.Minute, Now: o.Now},
 	}, nil
 }
@@ -135,8 +138,12 @@ func New(o Options) (*Intake, error) {
 // Register puts the two paths of the link into a mux.
 func (in *Intake) Register(mux *http.ServeMux) {
 	mux.Handle("POST "+wire.PathOpen, in.counted(in.open))
-	mux.Handle("POST "+wire.PathWindows, in.counted(in.windows))
+	mux.Handle("POST "+wire.PathWindows, in.kept.Handler(in.counted(in.windows)))
 }
+
+// Shutdown lets the connections go that agents keep, which the HTTP server does not
+// know: call it after the server's own Shutdown and before the end of Run.
+func (in *Intake) Shutdown(ctx context.Context) error { return in.kept.Shutdown(ctx) }
 
 // Run books what arrives until ctx ends; then it books what still waits, answers
 // it, and returns. End the HTTP server first, so that nothing more arrives.
