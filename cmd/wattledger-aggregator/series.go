@@ -16,6 +16,7 @@ import (
 	"github.com/wattledger/wattledger/internal/series/metric"
 	"github.com/wattledger/wattledger/internal/series/sums"
 	"github.com/wattledger/wattledger/internal/window"
+	"github.com/wattledger/wattledger/internal/wire"
 )
 
 // seriesView is the store of series, or none.
@@ -39,6 +40,14 @@ func (v seriesView) booked(n ledger.Node, w *window.Window) {
 	if v.Store != nil {
 		v.Booked(n, w)
 	}
+}
+
+// telemetry is how the store wants it.
+func (v seriesView) telemetry() wire.Telemetry {
+	if v.Store == nil {
+		return wire.Dropped
+	}
+	return wire.Unpacked
 }
 
 // crowded tells that the store does not keep up.

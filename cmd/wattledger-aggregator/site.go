@@ -105,7 +105,7 @@ func (s *site) openSeries(ctx context.Context) (err error) {
 func (s *site) openIntake() (err error) {
 	s.in, err = intake.New(intake.Options{
 		Ledger: s.led, Guard: s.guard, CommitEvery: s.c.CommitEvery, Now: time.Now, Log: s.log, Registerer: s.reg, Booked: s.booked,
-		NoTelemetry: s.view.Store == nil, Crowded: s.view.crowded,
+		Telemetry: s.view.telemetry(), Crowded: s.view.crowded,
 	})
 	if err != nil {
 		return err

@@ -109,7 +109,7 @@ func (in *Intake) windows(w http.ResponseWriter, r *http.Request) answer {
 	if a := in.authorize(r, id, parts.Head.Node); a.code != 0 {
 		return a
 	}
-	parts.NoTelemetry = in.opts.NoTelemetry
+	parts.Telemetry = in.opts.Telemetry
 	var lookup error
 	batch, err := parts.Decode(func(id uint64) *window.Catalogue {
 		c, err := in.catalogue(r.Context(), parts.Head.Node, id)

@@ -61,8 +61,8 @@ type Options struct {
 	// jobs are those that the ledger posted to. It must return at once and keep
 	// the window for itself; nil for nobody.
 	Booked func(node ledger.Node, w *window.Window)
-	// NoTelemetry: nobody looks at the telemetry of windows, so it is not read.
-	NoTelemetry bool
+	// Telemetry is how Booked wants the telemetry of windows.
+	Telemetry wire.Telemetry
 	// Patience is the longest an agent waits for its answer (default 25 s).
 	Patience   time.Duration
 	Now        func() time.Time

@@ -135,7 +135,10 @@ type Window struct {
 	// Final: the node is leaving the books; it is not expected after EndMS.
 	Final     bool
 	Telemetry []Series
-	Events    []Event
+	// Packed is telemetry as it travelled and was not unpacked yet; wire.Unpacker
+	// does.
+	Packed []byte
+	Events []Event
 }
 
 // Event is something a person should know: a reset, a gap, a late edge.

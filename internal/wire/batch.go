@@ -67,10 +67,21 @@ type Parts struct {
 	Head       Head
 	Catalogues []RawCatalogue
 	Windows    [][]byte // each as a fragment of its own
-	// NoTelemetry lets Decode pass over what is only to be looked at.
-	NoTelemetry bool
-	version     uint64
+	// Telemetry is what Decode does with what is only to be looked at.
+	Telemetry Telemetry
+	version   uint64
 }
+
+// Telemetry is what becomes of the telemetry of a window that is decoded.
+type Telemetry int
+
+// Unpacked is in Window.Telemetry; Packed is left in Window.Packed, which refers to
+// the body, for an Unpacker to read later; Dropped is not looked at.
+const (
+	Unpacked Telemetry = iota
+	Packed
+	Dropped
+)
 
 // SplitFragment takes a spool record apart.
 func SplitFragment(b []byte) (*Parts, error) { return split(b) }
@@ -219,12 +230,16 @@ func (p *Parts) Decode(known func(id uint64) *window.Catalogue) (*Batch, error) 
 	}
 	for i, raw := range p.Windows {
 		message := content(raw)
-		if p.NoTelemetry {
-			message = withoutTelemetry(message)
+		var packed []byte
+		if p.Telemetry != Unpacked {
+			message, packed = apart(message)
 		}
 		w, err := decodeWindow(message, resolved[catalogueOf(message)])
 		if err != nil {
 			return nil, fmt.Errorf("windows[%d]: %w", i, err)
+		}
+		if p.Telemetry == Packed {
+			w.Packed = packed
 		}
 		b.Windows[i] = w
 	}

@@ -41,34 +41,53 @@ func countFields(b []byte) (counts [16]int, err error) {
 	return counts, nil
 }
 
-// withoutTelemetry gives the fields of a Window message but its telemetry, which
-// encoders put last. A message that cannot be read is given as it is.
-func withoutTelemetry(b []byte) []byte {
-	var kept []byte
-	from, cut := 0, false // what is looked at begins at from; something was left out
+// apart takes the telemetry out of the fields of a Window message; encoders put it
+// last. A message that cannot be read is given as it is.
+func apart(b []byte) (rest, telemetry []byte) {
+	from, to := 0, 0 // what was found of it so far
 	for at := 0; at < len(b); {
 		num, typ, n := protowire.ConsumeTag(b[at:])
 		if n < 0 {
-			return b
+			return b, nil
 		}
 		m := protowire.ConsumeFieldValue(num, typ, b[at+n:])
 		if m < 0 {
-			return b
+			return b, nil
 		}
+		next := at + n + m
+		switch {
+		case num != fieldTelemetry:
+		case from == to:
+			from, to = at, next
+		case at == to:
+			to = next
+		default: // something is between
+			return scattered(b)
+		}
+		at = next
+	}
+	if from == to {
+		return b, nil
+	}
+	if to == len(b) {
+		return b[:from:from], b[from:to]
+	}
+	return append(b[:from:from], b[to:]...), b[from:to:to]
+}
+
+// scattered is apart for a message that can be read.
+func scattered(b []byte) (rest, telemetry []byte) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		n += protowire.ConsumeFieldValue(num, typ, b[n:])
 		if num == fieldTelemetry {
-			if cut {
-				kept = append(kept, b[from:at]...)
-			} else {
-				kept, cut = b[:at:at], true
-			}
-			from = at + n + m
+			telemetry = append(telemetry, b[:n]...)
+		} else {
+			rest = append(rest, b[:n]...)
 		}
-		at += n + m
+		b = b[n:]
 	}
-	if !cut {
-		return b
-	}
-	return append(kept, b[from:]...)
+	return rest, telemetry
 }
 
 // catalogueOf gives the id that a Catalogue or Window message begins with; 0 if

@@ -80,7 +80,12 @@ func seriesNames() [71]string {
 
 // seriesNumber is the number of a name, 0 if it travels as text.
 func seriesNumber(name string) uint32 {
-	for i, n := range seriesNames() {
+	names := seriesNames()
+	return numberIn(names[:], name)
+}
+
+func numberIn(names []string, name string) uint32 {
+	for i, n := range names {
 		if n == name {
 			return uint32(i) // "" gives 0 and travels as text, too
 		}

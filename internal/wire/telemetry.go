@@ -3,6 +3,8 @@ package wire
 import (
 	"math"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/wattledger/wattledger/internal/window"
 	"github.com/wattledger/wattledger/internal/wire/wirepb"
 )
@@ -50,13 +52,20 @@ func encodeGroup(w *window.Window, from, to int) (*wirepb.SeriesGroup, error) {
 	if unit > 1 {
 		g.Unit = uint32(unit)
 	}
+	names := seriesNames()
+	n := to - from
+	g.Name, g.Meter = make([]uint32, 0, n), make([]uint32, 0, n)
+	g.Milli = make([]int64, 0, n*len(first.Milli))
+	if hasExtremes(first) {
+		g.Max, g.Last = make([]int64, 0, n), make([]int64, 0, n)
+	}
 	oneName := true
 	for i := from; i < to; i++ {
 		s := &w.Telemetry[i]
 		if s.Meter < -1 || s.Meter >= len(w.Catalogue.Meters) {
 			return nil, malformed("telemetry[%d].meter %d: the catalogue has %d", i, s.Meter, len(w.Catalogue.Meters))
 		}
-		n := seriesNumber(s.Name)
+		n := numberIn(names[:], s.Name)
 		if n == 0 {
 			if err := CheckName("name", s.Name); err != nil {
 				return nil, malformed("telemetry[%d]: %v", i, err)
@@ -136,13 +145,65 @@ func decodeTelemetry(w *window.Window, groups []*wirepb.SeriesGroup) error {
 	if total == 0 {
 		return nil
 	}
-	w.Telemetry = make([]window.Series, 0, total)
-	known := seriesNames()
+	to := Unpacker{series: make([]window.Series, 0, total)}
 	for i, g := range groups {
-		if err := decodeGroup(w, g, known[:]); err != nil {
+		to.values = nil // of each group its own
+		if err := to.group(w, g); err != nil {
 			return malformed("telemetry[%d]: %v", i, err)
 		}
 	}
+	w.Telemetry = to.series
+	return nil
+}
+
+// keepValues and keepSeries are how much memory an Unpacker keeps.
+const keepValues, keepSeries = 64 << 10, 4096
+
+// Unpacker unpacks the telemetry of one window after the other into memory of its
+// own. The zero value is ready. It serves one goroutine.
+type Unpacker struct {
+	message wirepb.SeriesGroup
+	series  []window.Series
+	values  []int64
+}
+
+// Unpack fills in w.Telemetry from w.Packed, if there is some. What it fills in is
+// valid until the next call. An error wraps ErrMalformed or ErrTooLarge; the window
+// then has no telemetry.
+func (u *Unpacker) Unpack(w *window.Window) error {
+	if len(w.Packed) == 0 {
+		return nil
+	}
+	if cap(u.values) > keepValues || cap(u.series) > keepSeries {
+		*u = Unpacker{}
+	}
+	u.series, u.values, w.Telemetry = u.series[:0], u.values[:0], nil
+	for i, b := 0, w.Packed; len(b) > 0; i++ {
+		num, typ, n := protowire.ConsumeTag(b)
+		if num != fieldTelemetry || typ != protowire.BytesType {
+			return malformed("telemetry[%d] is not there", i)
+		}
+		v, m := protowire.ConsumeBytes(b[n:])
+		if m < 0 {
+			return malformed("telemetry[%d]: %v", i, protowire.ParseError(m))
+		}
+		b = b[n+m:]
+		u.message.ResetVT()
+		err := u.message.UnmarshalVT(v)
+		if err == nil {
+			err = tooMany("series", len(u.series)+len(u.message.Meter), MaxSeries)
+		}
+		if err == nil {
+			err = checkGroup(w, &u.message)
+		}
+		if err == nil {
+			err = u.group(w, &u.message)
+		}
+		if err != nil {
+			return malformed("telemetry[%d]: %v", i, err)
+		}
+	}
+	w.Telemetry = u.series
 	return nil
 }
 
@@ -166,17 +227,18 @@ func checkGroup(w *window.Window, g *wirepb.SeriesGroup) error {
 	return nil
 }
 
-func decodeGroup(w *window.Window, g *wirepb.SeriesGroup, known []string) error {
+// group adds the series of a group that was checked.
+func (u *Unpacker) group(w *window.Window, g *wirepb.SeriesGroup) error {
 	start, err := addTime("start_offset_ms", w.StartMS, g.StartOffsetMs)
 	if err != nil {
 		return err
 	}
 	names, unit := g.Names, int64(max(g.Unit, 1))
 	points := int(g.Points)
-	var values []int64
-	if points > 0 {
-		values = append(values, g.Milli...) // the message is pooled
-	}
+	known := seriesNames()
+	from := len(u.values)
+	u.values = append(u.values, g.Milli...) // the message is used again
+	values := u.values[from:]
 	for i := range g.Meter {
 		number := g.Name[min(i, len(g.Name)-1)]
 		s := window.Series{Meter: int(g.Meter[i]) - 1, StartMS: start, StepMS: int64(g.StepMs)}
@@ -204,7 +266,7 @@ func decodeGroup(w *window.Window, g *wirepb.SeriesGroup, known []string) error 
 		if len(g.Max) > 0 {
 			s.Max, s.Last = g.Max[i]*unit+first, g.Last[i]*unit+first
 		}
-		w.Telemetry = append(w.Telemetry, s)
+		u.series = append(u.series, s)
 	}
 	return nil
 }

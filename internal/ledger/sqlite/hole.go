@@ -94,7 +94,7 @@ func (t *tx) quarantine(n *nodeState, cat *catState, s *ledger.Submission, reaso
 		return ledger.Result{}, err
 	}
 	stored := *w
-	stored.Telemetry = nil
+	stored.Telemetry, stored.Packed = nil, nil
 	body, err := json.Marshal(&stored)
 	if err != nil {
 		return ledger.Result{}, err
