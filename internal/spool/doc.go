@@ -7,12 +7,13 @@
 // Records are handed out in the order in which they were appended. Nothing is
 // ever wiped: what cannot be read is moved aside and reported, and every intact
 // record round it is kept. When the spool reaches its limit, old records are made
-// smaller by a function of the caller (Options.Merge), never dropped.
+// smaller by a function of the caller (Options.Merge), never dropped. The newest
+// record stays readable (Last) also when it is committed.
 //
 // # Files
 //
 //	lock                                  held with flock while open; holds the pid
-//	committed                             seq u64, crc32c u32: all up to seq is booked
+//	committed                             seq u64, crc32c u32, at 0 and at 512: all up to the larger seq is booked
 //	<first 16 hex>-<generation 8 hex>.seg a segment
 //	*.tmp                                 unfinished; deleted at Open
 //	*.seg.damaged-<n>                     moved aside for a person to look at

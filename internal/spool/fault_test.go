@@ -15,7 +15,7 @@ import (
 func failing(w *world, err error, torn bool) (arm func(ops ...string)) {
 	var armed []string
 	w.opts.FS = &hookFS{FS: spool.OS(), torn: torn, before: func(op, name string) error {
-		if strings.HasSuffix(name, "committed.tmp") {
+		if strings.HasSuffix(name, "/committed") {
 			op = "mark"
 		}
 		if slices.Contains(armed, op) {

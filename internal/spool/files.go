@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sort"
 	"syscall"
 
@@ -17,6 +18,7 @@ const (
 	lockName = "lock"
 	markName = "committed"
 	markSize = 12
+	markGap  = 512 // between the two places of the mark: each has a sector of its own
 	block    = 4096
 )
 
@@ -102,14 +104,7 @@ func (g *segment) after(seq Seq) int {
 func (s *Spool) read(g *segment, from, to int) ([][]byte, error) {
 	start := int64(g.recs[from].off) - recordHeader
 	data := make([]byte, int64(g.recs[to-1].off)+int64(g.recs[to-1].n)-start)
-	err := func() error {
-		f, err := s.opts.FS.OpenFile(s.path(g.name), os.O_RDONLY)
-		if err != nil {
-			return err
-		}
-		_, err = f.ReadAt(data, start)
-		return errors.Join(err, f.Close())
-	}()
+	err := s.readAt(g, data, start)
 	if err != nil && !damage(err) {
 		return nil, fmt.Errorf("cannot read %s: %w", g.name, err)
 	}
@@ -122,6 +117,20 @@ func (s *Spool) read(g *segment, from, to int) ([][]byte, error) {
 		out = append(out, data[at:at+int64(e.n):at+int64(e.n)])
 	}
 	return out, nil
+}
+
+// readAt reads from a segment's file; the one that grows is open already.
+func (s *Spool) readAt(g *segment, data []byte, off int64) error {
+	if s.active != nil && g == s.segs[len(s.segs)-1] {
+		_, err := s.active.ReadAt(data, off)
+		return err
+	}
+	f, err := s.opts.FS.OpenFile(s.path(g.name), os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	_, err = f.ReadAt(data, off)
+	return errors.Join(err, f.Close())
 }
 
 // mending calls f until it has met no damage. Each time one record less is in
@@ -230,7 +239,8 @@ func (s *Spool) Commit(through Seq) error {
 }
 
 // tidy deletes what is void or wholly committed. The newest segment stays, so
-// that numbers never start again. A segment outlives what it makes void.
+// that numbers never start again, and so does the newest record, for Last. A
+// segment outlives what it makes void.
 func (s *Spool) tidy() error {
 	defer s.recount()
 	for _, g := range s.segs {
@@ -241,7 +251,11 @@ func (s *Spool) tidy() error {
 			g.voids = g.voids[1:]
 		}
 	}
+	hasRecords := func(g *segment) bool { return len(g.recs) > 0 }
 	for len(s.segs) > 1 && s.segs[0].after(s.committed) == len(s.segs[0].recs) {
+		if hasRecords(s.segs[0]) && !slices.ContainsFunc(s.segs[1:], hasRecords) {
+			break
+		}
 		if err := removeIfThere(s.opts.FS, s.path(s.segs[0].name)); err != nil {
 			return err
 		}
@@ -250,26 +264,37 @@ func (s *Spool) tidy() error {
 	return nil
 }
 
-// writeMark replaces the file that says what is committed.
+// writeMark notes what is committed. The mark has two places, and the one with
+// the older number is written: a write that is cut off spoils that one, and the
+// other still holds. It is not synced (see Commit).
 func (s *Spool) writeMark() error {
-	b := binary.LittleEndian.AppendUint64(nil, uint64(s.committed))
-	b = binary.LittleEndian.AppendUint32(b, checksum(b, nil))
-	name := s.path(markName)
-	f, err := s.opts.FS.OpenFile(name+temporarySuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
-	if err != nil {
-		return fmt.Errorf("cannot create mark: %w", err)
+	if s.marker == nil {
+		f, err := s.opts.FS.OpenFile(s.path(markName), os.O_RDWR|os.O_CREATE)
+		if err != nil {
+			return fmt.Errorf("cannot open mark: %w", err)
+		}
+		s.marker = f
 	}
-	_, err = f.WriteAt(b, 0)
-	if err = errors.Join(err, f.Close()); err != nil {
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, markSize), uint64(s.committed))
+	b = binary.LittleEndian.AppendUint32(b, checksum(b, nil))
+	if _, err := s.marker.WriteAt(b, s.markAt); err != nil {
+		s.closeMark() // opened anew by the next commit
 		return fmt.Errorf("cannot write mark: %w", err)
 	}
-	if err := s.opts.FS.Rename(name+temporarySuffix, name); err != nil {
-		return fmt.Errorf("cannot rename mark: %w", err)
-	}
+	s.markAt = markGap - s.markAt
 	return nil
 }
 
+func (s *Spool) closeMark() {
+	if s.marker != nil {
+		_ = s.marker.Close() // what it holds need not last
+		s.marker = nil
+	}
+}
+
 // readMark reads it. A damaged mark is as good as none: records are sent again.
+// The first place alone, at the beginning of the file, is what earlier versions
+// wrote.
 func (s *Spool) readMark() error {
 	f, err := s.opts.FS.OpenFile(s.path(markName), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -279,17 +304,35 @@ func (s *Spool) readMark() error {
 		return fmt.Errorf("cannot open mark: %w", err)
 	}
 	defer f.Close()
-	b := make([]byte, markSize)
-	if _, err = f.ReadAt(b, 0); err != nil && !damage(err) {
-		return fmt.Errorf("cannot read mark: %w", err)
+	var bad error
+	found := false
+	for _, at := range []int64{0, markGap} {
+		seq, err := markIn(f, at)
+		switch {
+		case errors.Is(err, io.EOF) && at > 0: // not written yet
+		case err != nil && !damage(err) && !errors.Is(err, errMark):
+			return fmt.Errorf("cannot read mark: %w", err)
+		case err != nil:
+			bad = err
+		case !found || seq > s.committed:
+			s.committed, s.markAt, found = seq, markGap-at, true
+		}
 	}
-	if err == nil && checksum(b[:8], nil) != binary.LittleEndian.Uint32(b[8:]) {
-		err = errors.New("wrong checksum")
+	if bad != nil {
+		s.opts.Report(Event{Kind: MarkUnreadable, File: markName, Err: bad})
 	}
-	if err != nil {
-		s.opts.Report(Event{Kind: MarkUnreadable, File: markName, Err: err})
-		return nil
-	}
-	s.committed = Seq(binary.LittleEndian.Uint64(b))
 	return nil
+}
+
+var errMark = errors.New("wrong checksum")
+
+func markIn(f io.ReaderAt, at int64) (Seq, error) {
+	b := make([]byte, markSize)
+	if _, err := f.ReadAt(b, at); err != nil {
+		return 0, err
+	}
+	if checksum(b[:8], nil) != binary.LittleEndian.Uint32(b[8:]) {
+		return 0, errMark
+	}
+	return Seq(binary.LittleEndian.Uint64(b)), nil
 }

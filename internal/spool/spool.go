@@ -96,6 +96,8 @@ type Spool struct {
 	mu        sync.Mutex
 	segs      []*segment // by first; ranges do not overlap
 	active    File       // of the last segment, if it may still grow
+	marker    File       // of what is committed; nil before the first commit
+	markAt    int64      // where it is written next: the place with the older number
 	next      Seq        // of the next Append
 	committed Seq
 	count     int   // records kept and not committed
@@ -276,8 +278,9 @@ func (s *Spool) Wait(ctx context.Context) error {
 	}
 }
 
-// Last returns the newest record that is not committed, and its number.
-// ErrEmpty, ErrClosed.
+// Last returns the newest record, committed or not, and its number: what was
+// appended last stays readable until something is appended after it. ErrEmpty,
+// ErrClosed.
 func (s *Spool) Last() ([]byte, Seq, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,13 +291,9 @@ func (s *Spool) Last() ([]byte, Seq, error) {
 	var seq Seq
 	err := s.mending(func() error {
 		for _, g := range slices.Backward(s.segs) {
-
 			n := len(g.recs)
 			if n == 0 {
 				continue
-			}
-			if g.recs[n-1].seq <= s.committed {
-				break
 			}
 			got, err := s.read(g, n-1, n)
 			if err != nil {
@@ -318,6 +317,7 @@ func (s *Spool) Close() error {
 	}
 	s.closed = true
 	s.seal()
+	s.closeMark()
 	close(s.wake)
 	if err := s.lock.Close(); err != nil {
 		return fmt.Errorf("cannot unlock spool %s: %w", s.opts.Dir, err)

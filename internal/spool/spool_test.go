@@ -2,11 +2,14 @@ package spool_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +19,9 @@ import (
 func TestRecordsComeInOrderAndGoByCommit(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.open()
+	if _, _, err := s.Last(); !errors.Is(err, spool.ErrEmpty) {
+		t.Errorf("Last of an empty spool: %v", err)
+	}
 	if _, _, _, err := s.Next(0, 0); !errors.Is(err, spool.ErrEmpty) {
 		t.Errorf("Next of an empty spool: %v", err)
 	}
@@ -55,9 +61,7 @@ func TestRecordsComeInOrderAndGoByCommit(t *testing.T) {
 	must(t, s.Commit(1)) // old news
 	s = w.reopen(s)
 	wantContents(t, s)
-	if _, _, err := s.Last(); !errors.Is(err, spool.ErrEmpty) {
-		t.Errorf("Last of a committed spool: %v", err)
-	}
+	wantLast("dddd") // committed, and the newest there is
 	if seq, err := s.Append([]byte("e")); err != nil || seq != 5 {
 		t.Errorf("Append = %d, %v; want number 5", seq, err)
 	}
@@ -140,6 +144,91 @@ func TestDamagedMarkOnlySendsAgain(t *testing.T) {
 	f(func(b []byte) []byte { b[0] ^= 2; return b })
 	f(func([]byte) []byte { return nil })
 	f(func(b []byte) []byte { return b[:11] })
+}
+
+// TestMarkIsWrittenInTwoPlaces: a write that the machine did not finish spoils
+// one of them, and costs that commit alone.
+func TestMarkIsWrittenInTwoPlaces(t *testing.T) {
+	for commits := 2; commits <= 5; commits++ {
+		for _, half := range []int{1, 6, 11} {
+			w := newWorld(t, nil)
+			s := w.open()
+			all := numbered(1, 6, 10)
+			appendAll(t, s, all...)
+			for seq := spool.Seq(1); seq <= spool.Seq(commits); seq++ {
+				if seq == 3 {
+					s = w.reopen(s) // goes on where the older number is
+				}
+				must(t, s.Commit(seq))
+			}
+			must(t, s.Close())
+			after, err := os.ReadFile(w.dir + "/committed")
+			must(t, err)
+			place := after[(commits-1)%2*512:]
+			copy(place[half:12], "what came after the cut")
+			must(t, os.WriteFile(w.dir+"/committed", after, 0o600))
+			s = w.open()
+			wantContents(t, s, all[commits-1:]...)
+			must(t, s.Commit(6))
+			wantContents(t, w.reopen(s))
+		}
+	}
+}
+
+// TestMarkOfAnEarlierVersion: one place, at the beginning of the file.
+func TestMarkOfAnEarlierVersion(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.open()
+	appendAll(t, s, "a", "b", "c")
+	must(t, s.Close())
+	b := binary.LittleEndian.AppendUint64(nil, 2)
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	must(t, os.WriteFile(w.dir+"/committed", b, 0o600))
+	s = w.open()
+	wantContents(t, s, "c")
+	must(t, s.Commit(3))
+	wantContents(t, w.reopen(s))
+	if len(w.events) > 0 {
+		t.Errorf("events: %+v", w.events)
+	}
+}
+
+// TestNewestRecordStays: the agent starts again from it, whoever has booked it.
+func TestNewestRecordStays(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 4, 5, 6} {
+		w := newWorld(t, func(o *spool.Options) { o.SegmentBytes = 200 })
+		full := false
+		w.opts.FS = &hookFS{FS: spool.OS(), before: func(op, name string) error {
+			if full && op == "write" && strings.HasSuffix(name, ".seg") {
+				return syscall.EIO
+			}
+			return nil
+		}}
+		s := w.open()
+		all := numbered(1, n, 60)
+		for i, r := range all {
+			appendAll(t, s, r)
+			must(t, s.Commit(spool.Seq(i+1)))
+		}
+		want := func(when string) {
+			t.Helper()
+			if b, seq, err := s.Last(); err != nil || string(b) != all[n-1] || seq != spool.Seq(n) {
+				t.Errorf("%d records, %s: Last is %d %.5q, %v", n, when, seq, b, err)
+			}
+		}
+		want("all committed")
+		full = true // a segment is begun, and the record does not reach it
+		for range 3 {
+			_, _ = s.Append([]byte(strings.Repeat("y", 150)))
+		}
+		full = false
+		want("after a failed append")
+		s = w.reopen(s)
+		want("opened again")
+		if s.Len() != 0 {
+			t.Errorf("%d records are not committed", s.Len())
+		}
+	}
 }
 
 func TestWrongSizesAreRefused(t *testing.T) {
