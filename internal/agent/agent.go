@@ -82,6 +82,7 @@ type Agent struct {
 	measured time.Time // when the use of shared GPUs was last asked for
 	selfTold time.Time // when it last told of itself
 	early    bool      // jobs were told of before the first readings
+	onDisk   onDisk
 }
 
 // waiter is a begin or end that waits for the reading of its edge.
@@ -121,8 +122,10 @@ func New(opt Options) (*Agent, error) {
 			return nil, err
 		}
 	}
-	if err := st.catchUp(opt.Spool); err != nil {
-		return nil, err
+	if !fresh || opt.Spool.Len() > 0 { // what was booked of a state that is lost is the aggregator's to tell
+		if err := st.catchUp(opt.Spool); err != nil {
+			return nil, err
+		}
 	}
 	a.rolledTo = st.LastMS
 	a.pipe.Resume(st.Starts, st.LastMS, 0)
@@ -405,9 +408,10 @@ func (a *Agent) book(ws []*window.Window) {
 		return
 	}
 	a.opt.Metrics.Windows.Add(float64(len(a.pending)))
+	booked := a.pending
 	a.pending = nil
 	if len(ws) > 0 {
-		a.save()
+		a.saveAfter(booked)
 	}
 }
 
@@ -429,21 +433,6 @@ func (a *Agent) append(ws []*window.Window) error {
 		}
 	}
 	return nil
-}
-
-// save writes the state as of the open window's start; where windows wait in
-// memory, of the start of the first of them: if they are lost with this process,
-// the next one meters them again.
-func (a *Agent) save() {
-	if len(a.pending) == 0 {
-		a.state.Starts, a.state.LastMS = a.pipe.Ends()
-	}
-	a.state.Demoted = a.pipe.Demoted()
-	a.state.Doubt = a.pipe.Doubted()
-	if err := a.state.Save(a.opt.StateDir); err != nil {
-		a.opt.Metrics.StateErrors.Inc()
-		a.opt.Log.Error("the state was not saved", zap.Error(err))
-	}
 }
 
 // stop takes a last reading, closes the open window and saves the state.

@@ -54,11 +54,12 @@ func (a *Agent) HandleFenced() {
 	})
 }
 
-// whenMetering runs f in the loop once there was a reading.
+// whenMetering runs f, which may change what is spooled, in the loop once there
+// was a reading.
 func (a *Agent) whenMetering(f func() error) error {
 	res := make(chan error, 1)
 	ok := a.do(func() {
-		run := func() { res <- f() }
+		run := func() { a.saveBehind(); res <- f() }
 		if a.pipe.Tree() == nil {
 			a.deferred = append(a.deferred, run)
 			return

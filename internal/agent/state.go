@@ -7,13 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
+	"github.com/wattledger/wattledger/internal/energy"
 	"github.com/wattledger/wattledger/internal/failpoint"
 	"github.com/wattledger/wattledger/internal/job"
 	"github.com/wattledger/wattledger/internal/sample"
 	"github.com/wattledger/wattledger/internal/spool"
+	"github.com/wattledger/wattledger/internal/window"
 	"github.com/wattledger/wattledger/internal/wire"
 )
 
@@ -40,8 +43,9 @@ type State struct {
 	// Catalogues by id that spooled windows may need are in the spool itself.
 }
 
-// catchUp moves the starts to the end of the newest window in the spool: a crash
-// between the two would otherwise make windows that overlap it.
+// catchUp moves the starts to the end of the newest window in the spool, which
+// the state may be behind (Agent.saveAfter): windows that overlap it would be
+// made otherwise.
 func (s *State) catchUp(sp *spool.Spool) error {
 	rec, _, err := sp.Last()
 	if errors.Is(err, spool.ErrEmpty) {
@@ -55,22 +59,42 @@ func (s *State) catchUp(sp *spool.Spool) error {
 		return fmt.Errorf("cannot read the newest spooled window: %w", err)
 	}
 	for _, w := range f.Windows {
-		if w.EndMS <= s.LastMS || w.Bridge {
-			continue
-		}
-		s.LastMS = w.EndMS
-		for _, r := range w.Ranges {
-			m := w.Catalogue.Meters[r.Meter]
-			if st, ok := s.Starts[m.Name]; ok && st.Epoch == m.Epoch && st.UJ >= r.To {
-				continue
-			}
-			if s.Starts == nil {
-				s.Starts = map[string]sample.Start{}
-			}
-			s.Starts[m.Name] = sample.Start{Epoch: m.Epoch, UJ: r.To, Raw: r.Raw, AtNS: r.ToMS * 1e6}
-		}
+		s.advance(w)
 	}
 	return nil
+}
+
+// advance moves the starts to the end of a window, if it is newer.
+func (s *State) advance(w *window.Window) {
+	if w.EndMS <= s.LastMS || w.Bridge {
+		return
+	}
+	s.LastMS = w.EndMS
+	for _, r := range w.Ranges {
+		m := w.Catalogue.Meters[r.Meter]
+		if st, ok := s.Starts[m.Name]; ok && st.Epoch == m.Epoch && st.UJ >= r.To {
+			continue
+		}
+		if s.Starts == nil {
+			s.Starts = map[string]sample.Start{}
+		}
+		s.Starts[m.Name] = sample.Start{Epoch: m.Epoch, UJ: r.To, Raw: r.Raw, AtNS: r.ToMS * 1e6, Rate: drewIn(w, r)}
+	}
+}
+
+// drewIn is what a meter drew at the end of a window: in its last second where
+// the window tells, else in the mean of its range; 0 if it is not known.
+func drewIn(w *window.Window, r window.Range) energy.Microwatts {
+	for _, s := range w.Telemetry {
+		if n := len(s.Milli); s.Meter == r.Meter && s.Name == powerSeries && n > 0 && s.Milli[n-1] > 0 {
+			return energy.Microwatts(s.Milli[n-1]) * 1000
+		}
+	}
+	if r.ToMS <= r.FromMS || r.To <= r.From {
+		return 0
+	}
+	mean := uint64(r.To-r.From) / uint64(r.ToMS-r.FromMS) // uJ a ms are mW
+	return energy.Microwatts(min(mean, math.MaxInt64/1000) * 1000)
 }
 
 // Birth is the first reading of a meter in this state.

@@ -11,6 +11,9 @@ import (
 	"github.com/wattledger/wattledger/internal/window"
 )
 
+// powerSeries is the power of a meter second by second.
+const powerSeries = "power_watts"
+
 type gaugeKey struct{ meter, name string }
 
 // gauge is a value over a window, for looking at.
@@ -77,7 +80,7 @@ func (p *Pipeline) power(w *window.Window) {
 		if n.Class != energy.GPU && n.Class != energy.Node {
 			continue
 		}
-		s := window.Series{Meter: i, Name: "power_watts", StartMS: w.StartMS, StepMS: 1000}
+		s := window.Series{Meter: i, Name: powerSeries, StartMS: w.StartMS, StepMS: 1000}
 		for ms := w.StartMS; ms+1000 <= w.EndMS; ms += 1000 {
 			a, _ := p.tracks[i].At(ms * 1e6)
 			b, _ := p.tracks[i].At((ms + 1000) * 1e6)

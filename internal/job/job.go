@@ -93,9 +93,13 @@ var (
 // but still touch a window that is open. It is not safe for concurrent use: the
 // agent's one loop owns it.
 type Table struct {
-	list []Allocation // by From, then ID
-	past []Allocation // forgotten lately, oldest first
+	list  []Allocation // by From, then ID
+	past  []Allocation // forgotten lately, oldest first
+	edits uint64
 }
+
+// Edits counts the changes to what MarshalJSON writes.
+func (t *Table) Edits() uint64 { return t.edits }
 
 // maxPast is how many runs are known after they were forgotten.
 const maxPast = 1024
@@ -116,6 +120,7 @@ func (t *Table) Begin(s Spec, at int64) error {
 	}
 	if i >= 0 && s.sameRun(t.list[i].Spec) {
 		if t.list[i].Found {
+			t.edits++
 			t.list[i].Spec, t.list[i].From = s, min(t.list[i].From, at)
 			t.sort()
 			return nil
@@ -125,6 +130,7 @@ func (t *Table) Begin(s Spec, at int64) error {
 	if t.hasEnded(func(a *Allocation) bool { return at < a.To && s.sameRun(a.Spec) }) {
 		return fmt.Errorf("begin of job %s (restart %d): %w", s.ID, s.Restart, ErrEnded)
 	}
+	t.edits++
 	begun := Allocation{Spec: s, From: at}
 	for n := range t.list {
 		switch a := &t.list[n]; {
@@ -188,6 +194,7 @@ func (t *Table) find(id string) int {
 
 // Edit changes what is said of each allocation, not when it was.
 func (t *Table) Edit(change func(*Spec)) {
+	t.edits++
 	for i := range t.list {
 		change(&t.list[i].Spec)
 	}
@@ -243,6 +250,7 @@ func (t *Table) End(id string, at int64) (Allocation, error) {
 	if i < 0 {
 		return Allocation{}, fmt.Errorf("end of job %s: %w", id, ErrNotRunning)
 	}
+	t.edits++
 	t.list[i].end(at)
 	return t.list[i], nil
 }
@@ -284,6 +292,7 @@ func (t *Table) Forget(before int64) {
 	t.list = slices.DeleteFunc(t.list, func(a Allocation) bool {
 		gone := !a.Open() && a.To <= before
 		if gone {
+			t.edits++
 			t.past = append(t.past, Allocation{Spec: Spec{ID: a.ID, Restart: a.Restart, SLUID: a.SLUID, Found: a.Found}, From: a.From, To: a.To})
 		}
 		return gone
@@ -296,6 +305,7 @@ func (t *Table) Forget(before int64) {
 // Shift moves every stamp at or after since by ns: the clock was stepped. What
 // came before stays before, also where the clock was put back.
 func (t *Table) Shift(since, ns int64) {
+	t.edits++
 	for _, l := range [][]Allocation{t.list, t.past} {
 		for i := range l {
 			a := &l[i]
@@ -318,4 +328,7 @@ func shift(at, since, ns int64) int64 {
 func (t *Table) MarshalJSON() ([]byte, error) { return json.Marshal(t.list) }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
-func (t *Table) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &t.list) }
+func (t *Table) UnmarshalJSON(b []byte) error {
+	t.edits++
+	return json.Unmarshal(b, &t.list)
+}
