@@ -136,7 +136,7 @@ func (w *witnesses) deliverOften(ctx context.Context) {
 
 func (w *witnesses) deliver(ctx context.Context, handle func(context.Context, job.Edge) job.Answer) error {
 	p := hook.Pending{
-		Dir: w.d.cfg.Jobs.Slurm.HookDir, Clock: clockNow, BootedNS: bootedNS(), Handle: handle,
+		Dir: w.d.cfg.Jobs.Slurm.HookDir, Clock: clockNow, Handle: handle,
 		Event: func(kind, detail string) { w.d.log.Warn(detail, zap.String("kind", kind)) },
 	}
 	n, err := p.Deliver(ctx)

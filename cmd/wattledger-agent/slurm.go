@@ -101,7 +101,7 @@ func bySocket(socket string, limit func() time.Duration) func(context.Context, j
 
 func pendingOf(dir string, handle func(context.Context, job.Edge) job.Answer) hook.Pending {
 	return hook.Pending{
-		Dir: dir, Clock: clockNow, BootedNS: bootedNS(), Handle: handle,
+		Dir: dir, Clock: clockNow, Handle: handle,
 		Event: func(kind, detail string) { complain("%s: %s", kind, detail) },
 	}
 }
@@ -114,15 +114,6 @@ func clockNow() hook.Clock {
 		return hook.Clock{WallNS: wall, Boot: bootID("/proc")}
 	}
 	return hook.Clock{WallNS: wall, BootNS: ts.Nano(), Boot: bootID("/proc")}
-}
-
-// bootedNS is when this machine came up, Unix ns.
-func bootedNS() int64 {
-	c := clockNow()
-	if c.BootNS == 0 {
-		return 0
-	}
-	return c.WallNS - c.BootNS
 }
 
 // readHookSettings reads lines of name=value; what is wrong is said and left at

@@ -223,9 +223,9 @@ func TestJobsOfAnEarlierBoot(t *testing.T) {
 	keep(t, dir, edge("begin", "1", 100*sec), before(100*sec))
 	keep(t, dir, edge("begin", "2", 110*sec), before(110*sec))
 	keep(t, dir, edge("end", "2", 120*sec), before(120*sec))
-	keep(t, dir, edge("begin", "3", 800*sec), clock(800*sec)) // of this boot
-	p, told, _ := reader(dir, clock(900*sec))
-	p.BootedNS = 500 * sec
+	after := func(at int64) hook.Clock { return hook.Clock{WallNS: at, BootNS: at - 500*sec, Boot: "b"} }
+	keep(t, dir, edge("begin", "3", 800*sec), after(800*sec)) // of this boot
+	p, told, _ := reader(dir, after(900*sec))
 	if n, err := p.Deliver(t.Context()); n != 4 || err != nil {
 		t.Errorf("delivered %d, %v", n, err)
 	}

@@ -17,9 +17,7 @@ import (
 // once (the agent, a hook, a unit of systemd's): an edge that comes twice is one.
 type Pending struct {
 	Dir string
-	// BootedNS is when this machine came up, Unix ns.
-	BootedNS int64
-	// Clock is read once a delivery.
+	// Clock is read once a delivery, where something waits.
 	Clock func() Clock
 	// Handle takes an edge. Where it answers Again, the rest waits.
 	Handle func(ctx context.Context, e job.Edge) job.Answer
@@ -58,6 +56,9 @@ func (p Pending) deliver(ctx context.Context, wanted func(name string) bool) (ta
 	if err != nil {
 		return 0, err
 	}
+	if len(names) == 0 {
+		return 0, nil
+	}
 	now := p.Clock()
 	for _, name := range names {
 		if !wanted(name) {
@@ -78,7 +79,7 @@ func (p Pending) deliver(ctx context.Context, wanted func(name string) bool) (ta
 			return taken, nil
 		}
 		if mark := markOf(k.Edge.Job.ID); k.Edge.Op == "begin" && k.Boot != now.Boot && !slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, mark+"end") }) {
-			p.endAtBoot(ctx, k.Edge)
+			p.endAtBoot(ctx, k.Edge, now)
 		}
 		taken++
 		if err := d.remove(name); err != nil {
@@ -104,9 +105,9 @@ func (p Pending) hand(ctx context.Context, k kept, now Clock) bool {
 
 // endAtBoot ends a job that the machine went down under: it was over when the
 // machine came up, at the latest.
-func (p Pending) endAtBoot(ctx context.Context, begin job.Edge) {
-	if begin.AtNS < p.BootedNS {
-		p.Handle(ctx, job.Edge{Op: "end", Witness: "file", AtNS: p.BootedNS, Job: job.Spec{ID: begin.Job.ID, Restart: begin.Job.Restart, SLUID: begin.Job.SLUID}})
+func (p Pending) endAtBoot(ctx context.Context, begin job.Edge, now Clock) {
+	if booted := now.WallNS - now.BootNS; now.BootNS > 0 && begin.AtNS < booted {
+		p.Handle(ctx, job.Edge{Op: "end", Witness: "file", AtNS: booted, Job: job.Spec{ID: begin.Job.ID, Restart: begin.Job.Restart, SLUID: begin.Job.SLUID}})
 	}
 }
 

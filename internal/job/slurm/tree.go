@@ -3,10 +3,7 @@ package slurm
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -82,7 +79,18 @@ func (t Tree) nodes() []string {
 
 // escape keeps path.Match from reading a node's name as a pattern.
 func escape(s string) string {
+	if !strings.ContainsAny(s, `\*?[`) {
+		return s
+	}
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+}
+
+// unescape undoes escape.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	return strings.NewReplacer(`\\`, `\`, `\*`, `*`, `\?`, `?`, `\[`, `[`).Replace(s)
 }
 
 // listing is what a look at the tree found.
@@ -91,50 +99,19 @@ type listing struct {
 	parents []string // folders in which jobs come and go
 }
 
-// list looks at all of it: a read of each folder that holds jobs, none of the
-// jobs themselves. A tree that is not there is empty, not an error: slurmd makes
-// it with its first job.
-func (t Tree) list() (listing, error) {
-	var l listing
-	var errs []error
-	for _, pattern := range t.scopes() {
-		for _, top := range []string{t.Root, filepath.Join(t.Root, "unified")} {
-			scopes, err := filepath.Glob(filepath.Join(escape(top), pattern))
-			if err != nil {
-				errs = append(errs, fmt.Errorf("cannot use the scope %q: %w", pattern, err))
-			}
-			for _, scope := range scopes {
-				errs = append(errs, l.addV2(scope))
-			}
-		}
+// add reads a root: each folder that holds jobs, none of the jobs themselves. It
+// tells whether the root is there.
+func (l *listing) add(r root) (there bool, err error) {
+	if r.base == "" {
+		return l.addV2(r.dir)
 	}
-	errs = append(errs, t.listV1(&l))
-	return l, errors.Join(errs...)
+	return l.addV1(r)
 }
 
-func (t Tree) listV1(l *listing) error {
-	for _, c := range controllers() {
-		there := false
-		var errs []error
-		for _, base := range t.bases() {
-			dir := filepath.Join(t.Root, c, base)
-			if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-				continue
-			}
-			there = true
-			errs = append(errs, l.addV1(c, base, dir))
-		}
-		if there {
-			return errors.Join(errs...)
-		}
-	}
-	return nil
-}
-
-func (l *listing) addV2(scope string) error {
-	entries, err := folders(scope)
-	if err != nil {
-		return err
+func (l *listing) addV2(scope string) (bool, error) {
+	entries, there, err := folders(scope)
+	if !there {
+		return false, err
 	}
 	l.parents = append(l.parents, scope)
 	for _, e := range entries {
@@ -142,15 +119,15 @@ func (l *listing) addV2(scope string) error {
 			l.jobs = append(l.jobs, jobDir{path: scope + "/" + e, name: e})
 		}
 	}
-	return nil
+	return true, nil
 }
 
-func (l *listing) addV1(controller, base, dir string) error {
-	users, err := folders(dir)
-	if err != nil {
-		return err
+func (l *listing) addV1(r root) (bool, error) {
+	users, there, err := folders(r.dir)
+	if !there {
+		return false, err
 	}
-	l.parents = append(l.parents, dir)
+	l.parents = append(l.parents, r.dir)
 	var errs []error
 	for _, u := range users {
 		m := uidName.FindStringSubmatch(u)
@@ -161,19 +138,21 @@ func (l *listing) addV1(controller, base, dir string) error {
 		if err != nil {
 			continue
 		}
-		jobs, err := folders(dir + "/" + u)
+		jobs, _, err := folders(r.dir + "/" + u)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		l.parents = append(l.parents, dir+"/"+u)
+		l.parents = append(l.parents, r.dir+"/"+u)
 		for _, j := range jobs {
 			if jobName.MatchString(j) {
-				l.jobs = append(l.jobs, jobDir{path: dir + "/" + u + "/" + j, name: j, v1: controller, rel: base + "/" + u + "/" + j, uid: uint32(uid)})
+				l.jobs = append(l.jobs, jobDir{
+					path: r.dir + "/" + u + "/" + j, name: j, v1: r.controller, rel: r.base + "/" + u + "/" + j, uid: uint32(uid),
+				})
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return true, errors.Join(errs...)
 }
 
 // idOf is the job's id that a folder's name says, "" for a SLUID.
