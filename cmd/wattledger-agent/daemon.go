@@ -39,7 +39,7 @@ import (
 const flushFor = 5 * time.Second
 
 func daemonCommand(ctx context.Context, args []string) error {
-	image, imageErr := modest()
+	image, modestErr := modest()
 	cfg, err := loadConfig("wattledger-agent", args)
 	if err != nil {
 		return err
@@ -49,8 +49,8 @@ func daemonCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if imageErr != nil {
-		log.Debug("the memory of the start will not be given back", zap.Error(imageErr))
+	if modestErr != nil {
+		log.Debug("the process takes a little more of the node than it needs", zap.Error(modestErr))
 	}
 	d := &daemon{cfg: cfg, log: log, reg: reg, image: image}
 	if err := d.open(); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -15,12 +16,19 @@ import (
 // again: read, booked a window, sent it.
 const settleAfter = 25 * time.Second
 
+// lateBy is how late timers may be: what must be on time (job edges) comes by the
+// socket, and a reading carries its own stamp.
+const lateBy = 5 * time.Millisecond
+
 // modest makes the process one that leaves the node's memory and its cores to its
-// jobs: a small heap, one core at most. Call it before anything else is done.
+// jobs: a small heap, one core at most, woken seldom. Call it before anything else
+// is done.
 func modest() (*footprint.Image, error) {
 	debug.SetGCPercent(25)
 	runtime.GOMAXPROCS(1)
-	return footprint.Load()
+	hasty := footprint.Unhurried(lateBy)
+	image, err := footprint.Load()
+	return image, errors.Join(hasty, err)
 }
 
 // settle gives back, once, what only the start needed.
