@@ -130,14 +130,14 @@ func gpuFaults() []cog.Builder[dashboard.Panel] {
 		}.rows(),
 		panel{
 			title: "Memory faults and wanted resets", unit: units.Short, width: 8, height: 10,
-			description: "GPUs that are metered, and of them: memory errors of the last 24 hours, those that could not be mended, rows that wait for a reset or cannot be replaced, and GPUs whose driver asks for a reset or a drain. All but the first belong at zero; only NVIDIA's driver tells them.",
+			description: "GPUs that are metered, and of them: memory errors of the last 24 hours, those that could not be mended, rows that wait for a reset or cannot be replaced, and GPUs whose driver asks for a reset or a drain. All but the first belong at zero; a driver that does not tell them, as AMD's, shows zero, too.",
 			queries: []query{
 				{expr: `sum(` + of("wattledger:gpus:count") + `)`, legend: "GPUs"},
-				{expr: `sum(sum_over_time(` + of("wattledger:gpu_ecc_errors:increase2m", `kind="corrected"`) + `[24h]))`, legend: "memory errors, mended"},
-				{expr: `sum(sum_over_time(` + of("wattledger:gpu_ecc_errors:increase2m", `kind="uncorrected"`) + `[24h]))`, legend: "memory errors, not mended"},
-				{expr: `sum(` + of("wattledger:gpu_remapped_rows_pending:sum") + `)`, legend: "rows pending"},
-				{expr: `sum(` + of("wattledger:gpu_remapped_rows_failure:sum") + `)`, legend: "rows not replaced"},
-				{expr: `sum(` + of("wattledger:gpu_recovery_action:count") + `)`, legend: "resets wanted"},
+				{expr: `sum(sum_over_time(` + of("wattledger:gpu_ecc_errors:increase2m", `kind="corrected"`) + `[24h])) or vector(0)`, legend: "memory errors, mended"},
+				{expr: `sum(sum_over_time(` + of("wattledger:gpu_ecc_errors:increase2m", `kind="uncorrected"`) + `[24h])) or vector(0)`, legend: "memory errors, not mended"},
+				{expr: `sum(` + of("wattledger:gpu_remapped_rows_pending:sum") + `) or vector(0)`, legend: "rows pending"},
+				{expr: `sum(` + of("wattledger:gpu_remapped_rows_failure:sum") + `) or vector(0)`, legend: "rows not replaced"},
+				{expr: `sum(` + of("wattledger:gpu_recovery_action:count") + `) or vector(0)`, legend: "resets wanted"},
 			},
 		}.bars(),
 	}

@@ -28,7 +28,7 @@ func seriesOf(ctx context.Context, c *config.Aggregator, led ledger.Ledger, out 
 	o := c.Series
 	s, err := series.New(ctx, series.Options{
 		Dir: seriesDir(c), Ledger: led, Outlet: out,
-		RetentionTime: o.RetentionTime, RetentionBytes: o.RetentionBytes, OutOfOrder: o.OutOfOrder,
+		RetentionTime: o.RetentionTime, RetentionBytes: o.RetentionBytes, OutOfOrder: o.OutOfOrder, Nodes: o.Nodes,
 		Limits: series.Limits{Timeout: o.QueryTimeout, Samples: o.MaxSamples, Series: o.MaxSeries, Concurrency: o.Concurrency},
 		Sums:   sums.Options{Wait: o.Wait, Jobs: o.Jobs}, Now: time.Now, Log: log, Registerer: reg, Own: reg,
 	})
@@ -47,7 +47,7 @@ func (v seriesView) telemetry() wire.Telemetry {
 	if v.Store == nil {
 		return wire.Dropped
 	}
-	return wire.Unpacked
+	return wire.Packed
 }
 
 // crowded tells that the store does not keep up.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -20,6 +21,11 @@ import (
 
 // stopWithin is how long requests may take to end when the aggregator stops.
 const stopWithin = 30 * time.Second
+
+// heapGrowth is how much the heap may grow between collections, in per cent. At
+// 25,000 nodes a collection marks more than a GiB that stays; 60 instead of Go's
+// 100 costs a hundredth of a core there and saves half a GiB.
+const heapGrowth = 60
 
 // serve wires the aggregator and runs it until ctx ends:
 //
@@ -36,6 +42,9 @@ const stopWithin = 30 * time.Second
 // committed and answered; what is left goes into the series, from there into the
 // exporters' buffers; then the ledger is closed.
 func serve(ctx context.Context, c *config.Aggregator, stdout io.Writer) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
+	}
 	s, err := openSite(ctx, c)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ type Series struct {
 	RetentionBytes int64
 	OutOfOrder     time.Duration // how late samples may come
 	Wait           time.Duration // how long sums wait for a node
+	Nodes          int           // that the store is laid out for, at least
 	QueryTimeout   time.Duration
 	MaxSamples     int
 	MaxSeries      int
@@ -27,6 +28,7 @@ type seriesFile struct {
 	RetentionSize string `yaml:"retention_size"`
 	OutOfOrder    string `yaml:"out_of_order"`
 	Wait          string `yaml:"wait"`
+	Nodes         string `yaml:"nodes"`
 	Query         struct {
 		Timeout     string `yaml:"timeout"`
 		MaxSamples  string `yaml:"max_samples"`
@@ -40,7 +42,7 @@ type seriesFile struct {
 }
 
 func seriesDefaults() seriesFile {
-	f := seriesFile{Enabled: "true", RetentionTime: "366d", RetentionSize: "50GiB", OutOfOrder: "26h", Wait: "1m"}
+	f := seriesFile{Enabled: "true", RetentionTime: "366d", RetentionSize: "50GiB", OutOfOrder: "26h", Wait: "1m", Nodes: "0"}
 	f.Query.Timeout, f.Query.MaxSamples, f.Query.MaxSeries, f.Query.Concurrency = "30s", "20000000", "300000", "4"
 	f.Jobs.Enabled, f.Jobs.Limit = "false", "1000"
 	return f
@@ -54,6 +56,7 @@ func (c *checker) series(f *seriesFile) Series {
 		RetentionBytes: c.size("series.retention_size", f.RetentionSize, 1<<28),
 		OutOfOrder:     c.days("series.out_of_order", f.OutOfOrder, time.Minute, 366*day),
 		Wait:           c.duration("series.wait", f.Wait, time.Second, time.Hour),
+		Nodes:          int(c.integer("series.nodes", f.Nodes, 0, 1e6)),
 		QueryTimeout:   c.duration("series.query.timeout", f.Query.Timeout, time.Second, 10*time.Minute),
 		MaxSamples:     int(c.integer("series.query.max_samples", f.Query.MaxSamples, 1000, 1e9)),
 		MaxSeries:      int(c.integer("series.query.max_series", f.Query.MaxSeries, 100, 1e8)),

@@ -4,3 +4,6 @@ import "github.com/prometheus/prometheus/storage"
 
 // Through lets what is stored go through f; call it before Run.
 func (s *Store) Through(f func(storage.Appendable) storage.Appendable) { s.through = f }
+
+// Stripes is over how many maps the head would spread its series.
+func (s *Store) Stripes() int { return s.stripes() }

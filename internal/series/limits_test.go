@@ -10,6 +10,7 @@ import (
 	"github.com/wattledger/wattledger/internal/ledger"
 	"github.com/wattledger/wattledger/internal/series"
 	"github.com/wattledger/wattledger/internal/window"
+	"github.com/wattledger/wattledger/internal/wire"
 )
 
 // TestAHostileAgentCostsItself: its samples are refused and counted, and the
@@ -64,6 +65,44 @@ func TestAHostileAgentCostsItself(t *testing.T) {
 	}
 	if got := r.value(`wattledger_project_energy_joules_total{project="P"}`, begin+30_000); got != 30*(900+904) {
 		t.Errorf("energy of P = %v: the books have taken all of it", got)
+	}
+}
+
+// TestPackedTelemetryIsStoredAlike; what cannot be read costs itself alone.
+func TestPackedTelemetryIsStoredAlike(t *testing.T) {
+	r := newRig(t, series.Options{}).run()
+	r.live(begin, 6, 2, tell("temperature_celsius", 41, 42, 43, 44, 45, 46), func(i int, n ledger.Node, w *window.Window) {
+		b, err := wire.EncodeFragment(nil, []*window.Window{w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts, err := wire.SplitFragment(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts.Telemetry = wire.Packed
+		batch, err := parts.Decode(func(uint64) *window.Catalogue { return w.Catalogue })
+		if err != nil {
+			t.Fatal(err)
+		}
+		*w = *batch.Windows[0]
+		if w.Telemetry != nil || len(w.Packed) == 0 {
+			t.Fatal("it is not packed")
+		}
+		if n.Name == "n1" && i == 3 {
+			w.Packed = []byte("nonsense")
+		}
+	})
+	r.hasPoints(`wattledger_gpu_temperature_celsius{node="n0"}`, 60, "10:41 20:42 30:43 40:44 50:45 60:46 ")
+	r.hasPoints(`wattledger_gpu_temperature_celsius{node="n1"}`, 60, "10:41 20:42 30:43 50:45 60:46 ")
+	if got := r.value(`count_over_time(wattledger_node_power_watts{node="n1"}[60s])`, begin+60_000); got != 60 {
+		t.Errorf("%v seconds of the node's power; want 60: its mean is known", got)
+	}
+	if got := r.metric(series.MetricRefused, "invalid"); got != 1 {
+		t.Errorf("%v refused; want the one that cannot be read", got)
+	}
+	if got := r.value("wattledger_project_energy_joules_total", begin+60_000); got != 60*(900+904) {
+		t.Errorf("energy = %v; want %v", got, 60*(900+904))
 	}
 }
 

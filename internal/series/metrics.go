@@ -9,6 +9,7 @@ import (
 // Names of the metrics that the store keeps of itself.
 const (
 	MetricAppended   = "wattledger_series_appended_samples_total"
+	MetricUnmoved    = "wattledger_series_unmoved_samples_total"
 	MetricRefused    = "wattledger_series_refused_samples_total"
 	MetricDropped    = "wattledger_series_dropped_windows_total"
 	MetricQueue      = "wattledger_series_queue_windows"
@@ -57,7 +58,8 @@ func answers() []string { return []string{"ok", "failed", "limit", "busy", "not_
 
 type metrics struct {
 	store                    *Store
-	appended, dropped        prometheus.Counter
+	appended, unmoved        prometheus.Counter // samples
+	dropped                  prometheus.Counter
 	refused, errors, queries *prometheus.CounterVec
 	lag                      prometheus.Gauge
 	descs                    map[string]*prometheus.Desc // of what is read when it is asked for
@@ -68,6 +70,7 @@ func Own() []metric.Metric {
 	g, c := metric.Gauge, metric.Counter
 	return []metric.Metric{
 		{Name: MetricAppended, Type: c, Help: "Samples that were stored."},
+		{Name: MetricUnmoved, Type: c, Help: "Samples of 0 that were not stored because their series has had no other value: absence means 0 there."},
 		{Name: MetricRefused, Type: c, Labels: []string{"reason"}, Help: "Samples that were not stored, by reason: beyond what may come late, a second value for one time, in the future, not in their window, of a name that is not listed, beyond the series a node may begin in a day, with a label that is too long, or not to be stored at all."},
 		{Name: MetricDropped, Type: c, Help: "Windows whose telemetry was dropped because the queue was full. Their energy and power are in the sums."},
 		{Name: MetricQueue, Type: g, Help: "Windows that wait for the store."},
@@ -110,7 +113,7 @@ func newMetrics(s *Store) *metrics {
 		return v
 	}
 	m := &metrics{
-		store: s, appended: counter(MetricAppended), dropped: counter(MetricDropped),
+		store: s, appended: counter(MetricAppended), unmoved: counter(MetricUnmoved), dropped: counter(MetricDropped),
 		refused: vec(MetricRefused, refusals()), errors: vec(MetricErrors, []string{failedOpen, failedAppend, failedPanic, failedState}),
 		queries: vec(MetricQueries, answers()), descs: map[string]*prometheus.Desc{},
 	}
@@ -127,7 +130,7 @@ func newMetrics(s *Store) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.appended, m.dropped, m.refused, m.errors, m.queries, m.lag}
+	return []prometheus.Collector{m.appended, m.unmoved, m.dropped, m.refused, m.errors, m.queries, m.lag}
 }
 
 // Describe says what is collected.

@@ -2,6 +2,7 @@ package series
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -26,53 +27,38 @@ const (
 	flatStepMS = sums.StepMS
 )
 
-// source is a family with what to take of a window.
-type source struct {
-	name         string
-	take         metric.Take
-	label, value string
-}
-
-type sourceKey struct {
-	scope metric.Scope
-	wire  string
-}
-
-func sources() map[sourceKey]*source {
-	out := map[sourceKey]*source{}
-	for _, s := range metric.Sources() {
-		out[sourceKey{s.Scope, s.Wire}] = &source{name: s.Metric, take: s.Take, label: s.Label, value: s.Value}
-	}
-	return out
-}
-
-// serie is one series of a node: where it is stored, or why it is not.
+// serie is one series of a node. There are millions: it is small, holds no
+// pointer, and lies beside its neighbours.
 type serie struct {
-	ref     storage.SeriesRef
-	source  *source
-	scope   metric.Scope
-	of      string // name of the GPU or meter, "" for the node
-	refused string
-	out     any   // of the outlet
-	last    int64 // stamp of its newest sample, so that none has two values
+	ref    storage.SeriesRef // 0 where it has none
+	last   int64             // stamp of its newest sample, so that none has two values
+	source int16             // of the table of sources
+	of     int16             // of the node's names, or itself
+	quiet  bool              // has stood at 0 since the node is known; last is the stamp of the last 0
 }
 
-// place is what stood at a position of the telemetry of the window before.
-type place struct {
-	meter int
-	name  string
-	s     *serie
-}
+// What a serie or a meter is of, if it has no name of its own.
+const (
+	itself int16 = -1 - iota // the node as a whole
+	unfit                    // a name that is no label
+	beyond                   // a name beyond what a node may have
+)
 
-type serieKey struct{ of, wire string }
+// meter is what a meter of the catalogue is in the store.
+type meter struct {
+	of    int16
+	scope metric.Scope
+}
 
 // nodeSeries are the series of a node.
 type nodeSeries struct {
 	name   ledger.Node
+	unfit  bool // its name is no label
 	cat    uint64
-	places []place
-	all    map[serieKey]*serie
-	power  serie
+	meters []meter  // of the catalogue
+	names  []string // of GPUs and meters, as they came
+	series []serie  // the node's power, then in about the order they come in
+	outs   []any    // of the outlet, beside series; nil without one
 	day    int64
 	begun  int   // series begun on that day
 	seen   int64 // when it last sent
@@ -80,11 +66,14 @@ type nodeSeries struct {
 
 // writer appends windows with one appender.
 type writer struct {
-	store   *Store
-	app     storage.Appender
-	now     int64
-	stored  int64
-	refused map[string]int64
+	store           *Store
+	app             storage.Appender
+	now             int64
+	stored, unmoved int64
+	refused         map[string]int64
+	moved           []moved
+	next            int  // where the next series of the window is expected
+	placed          bool // places are those of the node
 }
 
 func (s *Store) writer(db storage.Appendable) *writer {
@@ -98,89 +87,75 @@ func (x *writer) refuse(reason string, n int) { x.refused[reason] += int64(n) }
 func (x *writer) window(e entry) {
 	n := x.store.nodes[e.node]
 	if n == nil {
-		n = &nodeSeries{name: e.node, all: map[serieKey]*serie{}}
-		n.power = serie{source: &source{name: metric.NodePower}, scope: metric.OfNode}
-		n.power.refused = n.labelsRefused("")
+		n = &nodeSeries{name: e.node, unfit: !fit(e.node.Cluster) || !fit(e.node.Name)}
 		x.store.nodes[e.node] = n
 	}
+	if n.series == nil {
+		x.recall(n)
+	}
 	w := e.w
-	if n.cat != w.Catalogue.ID || len(n.places) != len(w.Telemetry) {
-		n.cat, n.places = w.Catalogue.ID, make([]place, len(w.Telemetry))
+	if n.cat != w.Catalogue.ID || len(n.meters) != len(w.Catalogue.Meters) {
+		n.follow(w.Catalogue, x.store.o.NewSeries)
 	}
 	n.seen = x.now
 	x.nodePower(n, w)
+	x.next, x.placed = 1, false
 	for i := range w.Telemetry {
-		r := &w.Telemetry[i]
-		p := &n.places[i]
-		if p.s == nil || p.meter != r.Meter || p.name != r.Name {
-			*p = place{r.Meter, r.Name, x.find(n, w, r)}
-		}
-		x.series(n, p.s, w, r)
+		x.series(n, w, &w.Telemetry[i])
 	}
 }
 
-// find gives the series that a gauge of a window goes to.
-func (x *writer) find(n *nodeSeries, w *window.Window, r *window.Series) *serie {
-	scope, of := metric.OfNode, ""
-	if r.Meter >= 0 {
-		m := &w.Catalogue.Meters[r.Meter]
+// follow finds the meters of a catalogue among the names of the node.
+func (n *nodeSeries) follow(c *window.Catalogue, newSeries int) {
+	n.cat, n.meters = c.ID, make([]meter, len(c.Meters))
+	for i := range c.Meters {
+		m := &c.Meters[i]
 		switch {
 		case m.Class == energy.GPU:
-			scope, of = metric.OfGPU, m.Name
+			n.meters[i] = meter{n.named(m.Name, newSeries), metric.OfGPU}
 		case m.Class == energy.CPU || m.Class == energy.Memory || m.Parent != "":
-			scope, of = metric.OfMeter, m.Name
+			n.meters[i] = meter{n.named(m.Name, newSeries), metric.OfMeter}
+		default:
+			n.meters[i] = meter{itself, metric.OfNode}
 		}
 	}
-	wire := r.Name
-	if sums.IsPower(r) {
-		wire = "1s/" + wire // a gauge may have the same name
-	}
-	key := serieKey{of, wire}
-	s := n.all[key]
-	if s != nil {
-		return s
-	}
-	s = &serie{scope: scope, of: of, source: x.store.sources[sourceKey{scope, r.Name}]}
-	if sums.IsPower(r) {
-		if s.source = nil; scope == metric.OfGPU {
-			s.source = &source{name: metric.GPUPower}
-		} else {
-			s.refused = partOfNode
-		}
-	}
-	switch {
-	case s.refused != "":
-	case s.source == nil:
-		s.refused = refusedUnknown
-	default:
-		s.refused = n.labelsRefused(of)
-	}
-	if len(n.all) < 4*x.store.o.NewSeries { // else it is looked at every time
-		n.all[key] = s
-	}
-	return s
 }
 
-// partOfNode is why the 1-second power of a meter that is no GPU has no series:
-// it is in the node's.
-const partOfNode = "part of the node's power"
-
-func (n *nodeSeries) labelsRefused(of string) string {
-	for _, v := range []string{n.name.Cluster, n.name.Name, of} {
-		if len(v) > maxLabel || !utf8.ValidString(v) {
-			return refusedLabel
-		}
+func (n *nodeSeries) named(name string, newSeries int) int16 {
+	if !fit(name) {
+		return unfit
 	}
-	return ""
+	i := slices.Index(n.names, name)
+	if i < 0 {
+		if len(n.names) >= most(newSeries) {
+			return beyond
+		}
+		i = len(n.names)
+		n.names = append(n.names, name)
+	}
+	return int16(i)
 }
 
-func (n *nodeSeries) labels(s *serie) labels.Labels {
-	pairs := []string{model.MetricNameLabel, s.source.name, "cluster", n.name.Cluster, "node", n.name.Name}
-	if l := s.scope.Label(); l != "" {
-		pairs = append(pairs, l, s.of)
+// most bounds what is kept of a node: of names, and of series.
+func most(newSeries int) int { return min(4*newSeries, 1<<15-1) }
+
+func (n *nodeSeries) full(newSeries int) bool {
+	return max(len(n.series), len(n.names)) >= most(newSeries)
+}
+
+// empty drops what is kept of the node's series.
+func (n *nodeSeries) empty() { n.cat, n.meters, n.names, n.series, n.outs = 0, nil, nil, nil, nil }
+
+func fit(v string) bool { return len(v) <= maxLabel && utf8.ValidString(v) }
+
+func (n *nodeSeries) labels(s *serie, table *sources) labels.Labels {
+	src := &table.list[s.source]
+	pairs := []string{model.MetricNameLabel, src.Metric, "cluster", n.name.Cluster, "node", n.name.Name}
+	if l := src.Scope.Label(); l != "" {
+		pairs = append(pairs, l, n.names[s.of])
 	}
-	if s.source.label != "" {
-		pairs = append(pairs, s.source.label, s.source.value)
+	if src.Label != "" {
+		pairs = append(pairs, src.Label, src.Value)
 	}
 	return labels.FromStrings(pairs...)
 }
@@ -192,43 +167,53 @@ func (x *writer) nodePower(n *nodeSeries, w *window.Window) {
 	if !ok {
 		return
 	}
+	if n.unfit {
+		x.refuse(refusedLabel, len(watts))
+		return
+	}
 	every := 1
 	if !detailed && len(watts) > 2*flatStepMS/1000 {
 		every = flatStepMS / 1000
 	}
 	for i := every - 1; i < len(watts); i += every {
-		x.add(n, &n.power, w, w.StartMS+int64(i+1)*1000, watts[i])
+		x.add(n, 0, w, w.StartMS+int64(i+1)*1000, watts[i])
 	}
 }
 
 // series appends the points of one series of a window.
-func (x *writer) series(n *nodeSeries, s *serie, w *window.Window, r *window.Series) {
-	switch {
-	case s.refused == partOfNode || len(r.Milli) == 0:
-		return
-	case s.refused != "":
-		x.refuse(s.refused, len(r.Milli))
+func (x *writer) series(n *nodeSeries, w *window.Window, r *window.Series) {
+	m, power := meter{itself, metric.OfNode}, sums.IsPower(r)
+	if r.Meter >= 0 {
+		m = n.meters[r.Meter]
+	}
+	if len(r.Milli) == 0 || power && m.scope != metric.OfGPU {
+		return // the power of a meter that is no GPU is in the node's
+	}
+	i, why := x.find(n, m, r.Name, power)
+	if why != "" {
+		x.refuse(why, len(r.Milli))
 		return
 	}
-	if s.source.name == metric.GPUPower {
-		for i, milli := range r.Milli {
-			x.add(n, s, w, r.StartMS+int64(i+1)*1000, float64(milli)/1000)
+	if power {
+		for k, milli := range r.Milli {
+			x.add(n, i, w, r.StartMS+int64(k+1)*1000, float64(milli)/1000)
 		}
 		return
 	}
 	v := r.Milli[0]
-	switch s.source.take {
+	switch x.store.sources.list[n.series[i].source].Take {
 	case metric.Most:
 		v = r.Max
 	case metric.Last:
 		v = r.Last
 	default:
 	}
-	x.add(n, s, w, w.EndMS, float64(v)/1000)
+	x.add(n, i, w, w.EndMS, float64(v)/1000)
 }
 
 // add appends one sample, if its time and its series may be taken.
-func (x *writer) add(n *nodeSeries, s *serie, w *window.Window, at int64, v float64) {
+func (x *writer) add(n *nodeSeries, i int, w *window.Window, at int64, v float64) {
+	s := &n.series[i]
 	switch {
 	case at <= w.StartMS || at > w.EndMS:
 		x.refuse(refusedOutside, 1)
@@ -239,18 +224,21 @@ func (x *writer) add(n *nodeSeries, s *serie, w *window.Window, at int64, v floa
 	case at < x.now-x.store.o.RetentionTime.Milliseconds():
 		x.refuse(refusedOld, 1)
 		return
+	case s.quiet && v == 0:
+		s.last = max(s.last, at)
+		x.unmoved++
+		return
 	case at == s.last:
 		x.refuse(refusedDuplicate, 1)
 		return
-	case s.refused != "":
-		x.refuse(s.refused, 1)
-		return
+	case s.quiet:
+		x.move(n, i, at)
 	}
 	s.last = at
 	if s.ref != 0 {
 		_, err := x.app.Append(s.ref, labels.EmptyLabels(), at, v)
 		if x.took(err) {
-			x.hand(s.out, at, v)
+			x.handTo(n, i, at, v)
 			return
 		}
 		if !unknownRef(err) {
@@ -262,16 +250,17 @@ func (x *writer) add(n *nodeSeries, s *serie, w *window.Window, at int64, v floa
 		x.refuse(refusedLimit, 1)
 		return
 	}
-	l := n.labels(s)
-	ref, err := x.app.Append(0, l, at, v)
-	if x.took(err) {
-		s.ref, s.out = ref, x.store.begin(l)
-		x.hand(s.out, at, v)
-		n.begun++
-		return
-	}
-	if unknownRef(err) {
+	switch err := x.begin(n, i, at, v); {
+	case x.took(err):
+		x.handTo(n, i, at, v)
+	case unknownRef(err):
 		x.refuse(refusedInvalid, 1)
+	}
+}
+
+func (x *writer) handTo(n *nodeSeries, i int, at int64, v float64) {
+	if n.outs != nil {
+		x.hand(n.outs[i], at, v)
 	}
 }
 

@@ -48,8 +48,24 @@ func (s *Store) openOnce() (db *tsdb.DB, err error) {
 	o.OutOfOrderTimeWindow = s.o.OutOfOrder.Milliseconds()
 	o.WALCompression = compression.Snappy
 	o.EnableMemorySnapshotOnShutdown = true
+	o.StripeSize = s.stripes()
 	o.IsolationDisabled = true // readers may see part of a commit; the sums come after what they are of
 	return tsdb.Open(filepath.Join(s.o.Dir, tsdbDir), bridge(s.log), nil, o, s.replay)
+}
+
+// stripes is over how many maps the head spreads its series. With a few series in
+// each, finding one by its reference costs half of what it costs in large maps;
+// an empty one takes some 200 bytes.
+func (s *Store) stripes() int {
+	nodes := 0
+	for _, st := range s.sums.Standings() {
+		nodes += st.Nodes
+	}
+	n := 1 << 16
+	for n < 10*max(nodes, s.o.Nodes) && n < 1<<19 {
+		n *= 2
+	}
+	return n
 }
 
 // health is what there is to say of the storage.

@@ -38,6 +38,10 @@ type Options struct {
 	OutOfOrder time.Duration
 	Limits     Limits
 	Sums       sums.Options
+	// Nodes that the store is laid out for, at least: it looks as well at how many
+	// the books know when it is opened, and takes 6,000 at least. More nodes than
+	// that cost a quarter more CPU until the next start, fewer some memory.
+	Nodes int
 	// QueueBytes of windows may wait for the store (default 128 MiB).
 	QueueBytes int64
 	// Future is how far ahead of the clock a sample may lie (default 1 minute).

@@ -17,7 +17,7 @@ type entry struct {
 
 // cost is about what a window holds in memory.
 func cost(w *window.Window) int64 {
-	n := 512 + 48*len(w.Postings) + 64*len(w.Ranges) + 160*len(w.Jobs) + 88*len(w.Telemetry)
+	n := 512 + 48*len(w.Postings) + 64*len(w.Ranges) + 160*len(w.Jobs) + 88*len(w.Telemetry) + len(w.Packed)
 	for i := range w.Telemetry {
 		n += 8 * len(w.Telemetry[i].Milli)
 	}
@@ -105,7 +105,9 @@ func (q *queue) take(n int) []entry {
 	defer q.mu.Unlock()
 	n = min(n, len(q.waiting))
 	out := q.waiting[:n:n]
-	q.waiting = q.waiting[n:]
+	if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
+		q.waiting = nil // what was taken is not held
+	}
 	for i := range out {
 		q.bytes -= out[i].cost
 	}

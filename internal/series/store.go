@@ -18,6 +18,7 @@ import (
 	"github.com/wattledger/wattledger/internal/ledger"
 	"github.com/wattledger/wattledger/internal/series/sums"
 	"github.com/wattledger/wattledger/internal/window"
+	"github.com/wattledger/wattledger/internal/wire"
 )
 
 const (
@@ -47,17 +48,19 @@ type Store struct {
 	stood   atomic.Pointer[[]sums.Standing] // when a step was stored last
 
 	// Of Run's goroutine alone.
-	nodes   map[ledger.Node]*nodeSeries
-	sources map[sourceKey]*source
-	summed  map[sums.Key]*sumSeries
-	watts   []float64
-	handed  []Handed      // accepted, and not given to the outlet yet
-	pending []sums.Sample // emitted and not stored yet
-	unsaved bool
-	tidied  int64
-	after   time.Time // not before
-	backoff time.Duration
-	through func(storage.Appendable) storage.Appendable // for tests; nil for none
+	nodes    map[ledger.Node]*nodeSeries
+	sources  *sources
+	places   map[place]int // where series of a node are, while they are looked for
+	summed   map[sums.Key]*sumSeries
+	watts    []float64
+	unpacker wire.Unpacker
+	handed   []Handed      // accepted, and not given to the outlet yet
+	pending  []sums.Sample // emitted and not stored yet
+	unsaved  bool
+	tidied   int64
+	after    time.Time // not before
+	backoff  time.Duration
+	through  func(storage.Appendable) storage.Appendable // for tests; nil for none
 }
 
 // New makes a store: it reads from the ledger what the counters start from, so
@@ -68,7 +71,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, log: o.Log, queue: newQueue(o.QueueBytes), replay: tsdb.NewDBStats(),
-		nodes: map[ledger.Node]*nodeSeries{}, sources: sources(), summed: map[sums.Key]*sumSeries{},
+		nodes: map[ledger.Node]*nodeSeries{}, sources: newSources(), places: map[place]int{}, summed: map[sums.Key]*sumSeries{},
 		running: make(chan struct{}, o.Limits.Concurrency),
 	}
 	s.metrics = newMetrics(s)
@@ -110,11 +113,13 @@ func (s *Store) recoverSums(ctx context.Context) error {
 	return err
 }
 
-// Booked takes over a window that was booked now. It returns at once.
+// Booked takes over a window that was booked now, its telemetry packed or not. It
+// returns at once.
 func (s *Store) Booked(n ledger.Node, w *window.Window) {
 	dropped, fresh := s.queue.put(entry{node: n, w: w, cost: cost(w)})
+	var u wire.Unpacker
 	for i := range fresh {
-		s.fold(&fresh[i])
+		s.fold(&fresh[i], &u)
 	}
 	s.drop(dropped + len(fresh))
 }
@@ -131,9 +136,24 @@ func (s *Store) drop(windows int) {
 }
 
 // fold adds a window to the sums. A window that cannot be added costs itself.
-func (s *Store) fold(e *entry) {
+func (s *Store) fold(e *entry, u *wire.Unpacker) {
 	defer s.survive("a window could not be summed")
+	defer s.unpack(e.w, u)()
 	s.sums.Fold(e.node, e.w, s.o.Now().UnixMilli())
+}
+
+// unpack reads the telemetry of a window that came packed; what it gives lets go
+// of it again. Telemetry that cannot be read is refused; the window's energy and
+// mean power are as good as before.
+func (s *Store) unpack(w *window.Window, u *wire.Unpacker) func() {
+	if len(w.Packed) == 0 {
+		return func() {}
+	}
+	if u.Unpack(w) != nil {
+		w.Packed, w.Telemetry = nil, nil
+		s.metrics.refused.WithLabelValues(refusedInvalid).Inc()
+	}
+	return func() { w.Telemetry = nil }
 }
 
 // survive keeps a panic where it is: the books do not need the series.
@@ -189,7 +209,7 @@ func (s *Store) turn() {
 	defer s.survive("a round of storing series failed")
 	fresh := s.queue.takeFresh()
 	for i := range fresh {
-		s.fold(&fresh[i])
+		s.fold(&fresh[i], &s.unpacker)
 	}
 	s.drop(s.queue.giveBack(fresh, false))
 	db := s.db.Load()
@@ -220,6 +240,7 @@ func (s *Store) store(db storage.Appendable) error {
 			s.drop(s.queue.giveBack(batch, true))
 			return err
 		}
+		clear(batch) // the queue has the array of it, and would hold the windows
 	}
 	return s.emit(db)
 }
@@ -232,6 +253,7 @@ func (s *Store) append(db storage.Appendable, batch []entry) (err error) {
 		if p := recover(); p != nil {
 			s.failed(failedPanic, "windows could not be stored and are dropped", fmt.Errorf("BUG: %v", p), zap.StackSkip("stack", 2))
 			s.drop(len(batch))
+			x.unbegin()
 			err = x.app.Rollback()
 		}
 	}()
@@ -245,6 +267,7 @@ func (s *Store) append(db storage.Appendable, batch []entry) (err error) {
 		for i := range batch {
 			s.nodes[batch[i].node].forget()
 		}
+		x.unbegin()
 		return err
 	}
 	for i := range batch {
@@ -261,6 +284,7 @@ func (s *Store) append(db storage.Appendable, batch []entry) (err error) {
 // one appends one window; one that cannot be is dropped alone.
 func (x *writer) one(e entry) {
 	defer x.store.survive("a window's telemetry could not be stored")
+	defer x.store.unpack(e.w, &x.store.unpacker)()
 	x.window(e)
 }
 
@@ -268,23 +292,27 @@ func (x *writer) one(e entry) {
 func (x *writer) count() {
 	m := x.store.metrics
 	m.appended.Add(float64(x.stored))
+	m.unmoved.Add(float64(x.unmoved))
 	for reason, n := range x.refused {
 		m.refused.WithLabelValues(reason).Add(float64(n))
 	}
 }
 
-// forget lets the same samples be appended again.
+// forget lets the same samples be appended again. What has stood at 0 keeps when
+// it was last seen there.
 func (n *nodeSeries) forget() {
 	if n == nil {
 		return
 	}
-	n.power.last = 0
-	for _, s := range n.all {
-		s.last = 0
+	for i := range n.series {
+		if s := &n.series[i]; !s.quiet {
+			s.last = 0
+		}
 	}
 }
 
-// tidy drops what is known of nodes that have sent nothing for a day.
+// tidy drops what is known of nodes that have sent nothing for a day, and what
+// has no end: what a node has of it in the head is found there again.
 func (s *Store) tidy(now int64) {
 	if now-s.tidied < dayMS/24 {
 		return
@@ -293,6 +321,8 @@ func (s *Store) tidy(now int64) {
 	for name, n := range s.nodes {
 		if n.seen < now-dayMS {
 			delete(s.nodes, name)
+		} else if n.full(s.o.NewSeries) {
+			n.empty()
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package series_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -40,6 +42,41 @@ func TestWhatGoesInComesOut(t *testing.T) {
 	if got := r.metric(series.MetricRefused, "unknown_name"); got != 0 {
 		t.Errorf("%v samples refused", got)
 	}
+}
+
+// TestTheStoreIsLaidOutForItsNodes: for those that the books know, or for those
+// that it is told to expect.
+func TestTheStoreIsLaidOutForItsNodes(t *testing.T) {
+	f := func(known, expected, want int) {
+		t.Helper()
+		r := newRig(t, series.Options{Nodes: expected, Ledger: many(known)})
+		if got := r.store.Stripes(); got != want {
+			t.Errorf("%d nodes, %d expected: %d stripes; want %d", known, expected, got, want)
+		}
+	}
+	f(0, 0, 1<<16)
+	f(6500, 0, 1<<16)
+	f(6600, 0, 1<<17)
+	f(0, 25_000, 1<<18)
+	f(25_000, 1000, 1<<18)
+	f(0, 1_000_000, 1<<19)
+}
+
+// many is a ledger that knows nodes, and no more.
+type many int
+
+func (n many) Totals(context.Context) ([]ledger.ProjectTotal, error) { return nil, nil }
+
+func (n many) Nodes(context.Context) ([]ledger.NodeStatus, error) {
+	var out []ledger.NodeStatus
+	for i := range int(n) {
+		out = append(out, ledger.NodeStatus{Node: node(fmt.Sprint(i)), LastMS: begin})
+	}
+	return out, nil
+}
+
+func (n many) Books(context.Context, string, int64, int64, int64) (ledger.Books, error) {
+	return ledger.Books{}, nil
 }
 
 func TestTheAPI(t *testing.T) {

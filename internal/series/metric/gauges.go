@@ -106,6 +106,19 @@ func (s Scope) prefix() string {
 // node itself.
 func (s Scope) Label() string { return [...]string{"gpu", "", "meter"}[s] }
 
+// quiet tells of a family that stands at 0 for months where nothing is wrong: a
+// counter, or a gauge of trouble.
+func (g *gauge) quiet() bool {
+	return g.kind == Counter || slices.Contains([]string{"remapped_rows_pending", "remapped_rows_failure", "recovery_action", "spool_used_ratio"}, g.name)
+}
+
+func (g *gauge) every() string {
+	if g.quiet() {
+		return "every window (10 s), from its first value other than 0 on"
+	}
+	return "every window (10 s)"
+}
+
 func (g *gauge) labels() []string {
 	out := []string{"cluster", "node"}
 	if l := g.scope.Label(); l != "" {
@@ -122,7 +135,7 @@ func gauges() []Metric {
 	for _, g := range families() {
 		out = append(out, Metric{
 			Name: g.scope.prefix() + g.name, Type: g.kind, Unit: g.unit, Labels: g.labels(), Help: g.help,
-			From: "agents send " + strings.Join(g.wireNames(), ", "), Every: "every window (10 s)",
+			From: "agents send " + strings.Join(g.wireNames(), ", "), Every: g.every(),
 		})
 	}
 	return out
@@ -143,7 +156,7 @@ func Sources() []Source {
 	for _, g := range families() {
 		for _, w := range g.wire {
 			name, value, _ := strings.Cut(w, "=")
-			out = append(out, Source{Scope: g.scope, Wire: name, Take: g.take, Metric: g.scope.prefix() + g.name, Label: g.label, Value: value})
+			out = append(out, Source{Scope: g.scope, Wire: name, Take: g.take, Metric: g.scope.prefix() + g.name, Label: g.label, Value: value, Quiet: g.quiet()})
 		}
 	}
 	return out

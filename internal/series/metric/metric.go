@@ -72,6 +72,9 @@ type Source struct {
 	// Metric is the family; Label and Value are a label beside those of the
 	// scope, "" for none.
 	Metric, Label, Value string
+	// Quiet families begin no series while they stand at 0: absence means 0. Once
+	// begun a series goes on, also at 0.
+	Quiet bool
 }
 
 // All lists every family, by name.
@@ -82,7 +85,7 @@ func All() []Metric {
 }
 
 func computed() []Metric {
-	const second, step = "1 s", "10 s"
+	const second, step = "1 s; 10 s where only means are known, as after an outage", "10 s"
 	const window = "the postings of the window, in proportion"
 	return []Metric{
 		{
@@ -95,7 +98,7 @@ func computed() []Metric {
 			GPUPower, Gauge, "watts",
 			[]string{"cluster", "node", "gpu"},
 			"Power of a GPU, or of the module where only that is metered, the mean of the second that ends at the stamp.",
-			"differences of its odometer", second,
+			"differences of its odometer", "1 s",
 		},
 		{
 			ProjectEnergy, Counter, "joules",

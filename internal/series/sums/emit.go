@@ -219,8 +219,9 @@ func (c *cluster) emitEnergy(t int64, all bool, out []Sample) []Sample {
 	return out
 }
 
-// emitPower writes the seconds of a step: of the cluster where any node is
-// known, of projects zero where others are known and they have none.
+// emitPower writes the seconds of a step, the last alone where all that is known
+// is a mean over several steps: of the cluster where any node is known, of
+// projects zero where others are known and they have none.
 func (c *cluster) emitPower(st *step, t int64, out []Sample) []Sample {
 	if st == nil || !slices.ContainsFunc(st.nodes[:], func(n int) bool { return n > 0 }) {
 		st = nil
@@ -236,12 +237,17 @@ func (c *cluster) emitPower(st *step, t int64, out []Sample) []Sample {
 		return out
 	}
 	key := func(name string) Key { return Key{Metric: name, Cluster: c.name} }
-	most := 0
+	most, last := 0, 0
 	for i, n := range st.nodes {
-		if n == 0 {
+		if most = max(most, n); n > 0 {
+			last = i
+		}
+	}
+	told := func(i int) bool { return st.nodes[i] > 0 && (st.fine || i == last) }
+	for i := range st.nodes {
+		if !told(i) {
 			continue
 		}
-		most = max(most, n)
 		at := t - StepMS + int64(i+1)*1000
 		out = append(out, Sample{key(metric.ClusterPower), at, st.watts[i]})
 		if c.wattsAt == t-StepMS {
@@ -251,8 +257,8 @@ func (c *cluster) emitPower(st *step, t int64, out []Sample) []Sample {
 	out = append(out, Sample{key(metric.ClusterPowerNodes), t, float64(most)})
 	for name, watts := range st.projects {
 		c.active[name] = true
-		for i, n := range st.nodes {
-			if n > 0 {
+		for i := range st.nodes {
+			if told(i) {
 				out = append(out, Sample{Key{Metric: metric.ProjectPower, Cluster: c.name, Project: name}, t - StepMS + int64(i+1)*1000, watts[i]})
 			}
 		}

@@ -207,6 +207,7 @@ type step struct {
 	nodes    [seconds]int
 	projects map[string]*[seconds]float64
 	jobs     map[string]*jobPart
+	fine     bool // a node tells more of it than a mean over several steps
 }
 
 func (c *cluster) step(t, nowMS int64) *step {
@@ -367,40 +368,52 @@ func projectOf(w *window.Window, job int) string {
 // power adds the node's power to the seconds it lies in; s.shares are those of
 // the window.
 func (s *Sums) power(c *cluster, w *window.Window, nowMS int64) {
-	var ok bool
-	if s.watts, _, ok = NodePower(w, s.watts[:0]); !ok {
+	watts, detailed, ok := NodePower(w, s.watts[:0])
+	if s.watts = watts; !ok {
 		return
 	}
+	fine := detailed || len(watts) <= 2*seconds
 	total := float64(w.Metered())
-	var st *step
-	var of int64
-	for i, watts := range s.watts {
-		at := w.StartMS + int64(i+1)*1000
+	for n := 0; len(watts) > 0; watts = watts[n:] {
+		at := w.EndMS - (w.EndMS-w.StartMS)%1000 - int64(len(watts)-1)*1000
 		t := ceil(at)
+		n = min(len(watts), int((t-at)/1000)+1) // seconds in this step
 		if t <= c.at {
-			s.stats.LateSeconds++
+			s.stats.LateSeconds += int64(n)
 			continue
 		}
-		if t != of {
-			st, of = c.step(t, nowMS), t
+		st := c.step(t, nowMS)
+		st.fine = st.fine || fine
+		first := (at+999)/1000 - (t-StepMS)/1000 - 1
+		for k, v := range watts[:n] {
+			st.watts[first+int64(k)] += v
+			st.nodes[first+int64(k)]++
 		}
-		second := (at+999)/1000 - (t-StepMS)/1000 - 1
-		st.watts[second] += watts
-		st.nodes[second]++
+		if total <= 0 {
+			continue
+		}
 		for _, sh := range s.shares {
-			if total <= 0 || c.projects[sh.project] == nil {
-				continue
+			if c.projects[sh.project] != nil {
+				st.projectPower(sh.project, first, watts[:n], float64(sh.mj)/total)
 			}
-			p := st.projects[sh.project]
-			if p == nil {
-				p = new([seconds]float64)
-				st.projects[sh.project] = p
+		}
+		if s.o.Jobs > 0 {
+			for _, v := range watts[:n] {
+				st.jobPower(c, w, v, total)
 			}
-			p[second] += watts * (float64(sh.mj) / total)
 		}
-		if s.o.Jobs > 0 && total > 0 {
-			st.jobPower(c, w, watts, total)
-		}
+	}
+}
+
+// projectPower adds a project's share of a node's power.
+func (st *step) projectPower(project string, first int64, watts []float64, share float64) {
+	p := st.projects[project]
+	if p == nil {
+		p = new([seconds]float64)
+		st.projects[project] = p
+	}
+	for k, v := range watts {
+		p[first+int64(k)] += v * share
 	}
 }
 

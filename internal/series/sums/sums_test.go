@@ -146,6 +146,33 @@ func TestPowerIsSharedAsPostingsAre(t *testing.T) {
 	m.want(t, projectKey(metric.ProjectEnergy, "A"), 0, 0) // so that a difference to the hour's start exists
 }
 
+// TestMeansAreNotToldEachSecond: of windows that hold nothing but a mean, each
+// step has one second; where a node tells its seconds, the step has all.
+func TestMeansAreNotToldEachSecond(t *testing.T) {
+	m := newMachine(sums.Options{})
+	mean := func(start, end int64) *window.Window {
+		w := busy(start, "A", 100)
+		w.EndMS, w.Telemetry = end, nil
+		w.Postings[0].Energy = energy.Millijoules(100 * (end - start))
+		w.Ranges[0].To = energy.Microjoules(100_000 * (end - start))
+		return w
+	}
+	m.Fold(named("n0"), mean(begin, begin+900_000), begin+901_000)
+	m.Fold(named("n1"), busy(begin, "A", 50), begin+901_000)
+	m.advance(begin + 2_000_000)
+	all := sums.Key{Metric: metric.ClusterPower, Cluster: "c"}
+	for _, k := range []sums.Key{all, projectKey(metric.ProjectPower, "A")} {
+		if n := len(m.stored[k]); n != 10+89 {
+			t.Errorf("%d samples of %s; want 10 of the first step and one of each other", n, k.Metric)
+		}
+		for at, want := range map[int64]float64{3: 150, 10: 150, 20: 100, 21: 100, 900: 100} {
+			m.want(t, k, at, want)
+		}
+	}
+	m.want(t, projectKey(metric.ProjectEnergy, "A"), 900, 900*100+500)
+	m.want(t, sums.Key{Metric: metric.ClusterPowerNodes, Cluster: "c"}, 900, 1)
+}
+
 // TestNodePower: of nested meters with seconds the outermost counts; without
 // any the mean stands for all; a node without meters has none.
 func TestNodePower(t *testing.T) {
