@@ -84,7 +84,7 @@ func (s *Store) writer(db storage.Appendable) *writer {
 func (x *writer) refuse(reason string, n int) { x.refused[reason] += int64(n) }
 
 // window appends what a window tells of a node.
-func (x *writer) window(e entry) {
+func (x *writer) window(e *entry) {
 	n := x.store.nodes[e.node]
 	if n == nil {
 		n = &nodeSeries{name: e.node, unfit: !fit(e.node.Cluster) || !fit(e.node.Name)}

@@ -13,6 +13,7 @@ type entry struct {
 	node ledger.Node
 	w    *window.Window
 	cost int64
+	sum  bool // it is in the sums
 }
 
 // cost is about what a window holds in memory.
@@ -99,14 +100,18 @@ func (q *queue) giveBack(e []entry, before bool) (dropped int) {
 	return dropped
 }
 
-// take gives up to n windows that wait for the store.
+// take gives up to n windows for the store: those that wait, then fresh ones.
 func (q *queue) take(n int) []entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n = min(n, len(q.waiting))
-	out := q.waiting[:n:n]
-	if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
-		q.waiting = nil // what was taken is not held
+	from := &q.waiting
+	if len(*from) == 0 {
+		from = &q.fresh
+	}
+	n = min(n, len(*from))
+	out := (*from)[:n:n]
+	if *from = (*from)[n:]; len(*from) == 0 {
+		*from = nil // what was taken is not held
 	}
 	for i := range out {
 		q.bytes -= out[i].cost

@@ -135,10 +135,16 @@ func (s *Store) drop(windows int) {
 	}
 }
 
-// fold adds a window to the sums. A window that cannot be added costs itself.
+// fold adds a window to the sums.
 func (s *Store) fold(e *entry, u *wire.Unpacker) {
-	defer s.survive("a window could not be summed")
 	defer s.unpack(e.w, u)()
+	s.add(e)
+}
+
+// add adds a window that is unpacked. One that cannot be added costs itself.
+func (s *Store) add(e *entry) {
+	defer s.survive("a window could not be summed")
+	e.sum = true
 	s.sums.Fold(e.node, e.w, s.o.Now().UnixMilli())
 }
 
@@ -204,16 +210,13 @@ func (s *Store) Run(ctx context.Context) error {
 	return nil
 }
 
-// turn is one round: what came goes into the sums, then into the store.
+// turn is one round: what came goes into the sums and into the store; while that
+// is not open, or ill, into the sums alone.
 func (s *Store) turn() {
 	defer s.survive("a round of storing series failed")
-	fresh := s.queue.takeFresh()
-	for i := range fresh {
-		s.fold(&fresh[i], &s.unpacker)
-	}
-	s.drop(s.queue.giveBack(fresh, false))
 	db := s.db.Load()
 	if db == nil || s.o.Now().Before(s.after) {
+		s.foldFresh()
 		return
 	}
 	var to storage.Appendable = db
@@ -221,6 +224,7 @@ func (s *Store) turn() {
 		to = s.through(db)
 	}
 	if err := s.store(to); err != nil {
+		s.foldFresh()
 		s.failed(failedAppend, "series cannot be stored; they wait and it is tried again", err)
 		s.backoff = min(max(2*s.backoff, time.Second), 30*time.Second)
 		s.after = s.o.Now().Add(s.backoff)
@@ -229,13 +233,23 @@ func (s *Store) turn() {
 	s.backoff = 0
 }
 
-// store appends the windows that wait, then the steps that are complete.
+// foldFresh lets windows wait for the store, in the sums.
+func (s *Store) foldFresh() {
+	fresh := s.queue.takeFresh()
+	for i := range fresh {
+		s.fold(&fresh[i], &s.unpacker)
+	}
+	s.drop(s.queue.giveBack(fresh, false))
+}
+
+// store appends the windows that are there, then the steps that are complete.
 func (s *Store) store(db storage.Appendable) error {
-	for {
+	for left, _ := s.queue.size(); left > 0; {
 		batch := s.queue.take(batchWindows)
 		if len(batch) == 0 {
 			break
 		}
+		left -= len(batch)
 		if err := s.append(db, batch); err != nil {
 			s.drop(s.queue.giveBack(batch, true))
 			return err
@@ -259,7 +273,7 @@ func (s *Store) append(db storage.Appendable, batch []entry) (err error) {
 	}()
 	newest := int64(0)
 	for i := range batch {
-		x.one(batch[i])
+		x.one(&batch[i])
 		newest = max(newest, batch[i].w.EndMS)
 	}
 	x.handOut()
@@ -281,10 +295,14 @@ func (s *Store) append(db storage.Appendable, batch []entry) (err error) {
 	return nil
 }
 
-// one appends one window; one that cannot be is dropped alone.
-func (x *writer) one(e entry) {
+// one appends one window, and adds it to the sums if it is not in them yet; one
+// that cannot be is dropped alone.
+func (x *writer) one(e *entry) {
 	defer x.store.survive("a window's telemetry could not be stored")
 	defer x.store.unpack(e.w, &x.store.unpacker)()
+	if !e.sum {
+		x.store.add(e)
+	}
 	x.window(e)
 }
 

@@ -4,6 +4,7 @@ package bench_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -60,15 +61,17 @@ type aggregator struct {
 	cmd      *exec.Cmd
 }
 
-// startAggregator starts one on a free port, with or without series, and
-// returns when it listens.
-func startAggregator(tb testing.TB, dir, listen string, withSeries bool) *aggregator {
+// startAggregator starts one, with series laid out for so many nodes, or without
+// series for none, and returns when it listens.
+func startAggregator(tb testing.TB, dir, listen string, nodes int) *aggregator {
 	tb.Helper()
 	config := filepath.Join(dir, "aggregator.yaml")
 	text := "data_dir: " + filepath.Join(dir, "data") + "\nlisten: " + listen + "\n"
 	// Rules ask the store of series; what that takes is not what windows take.
 	text += "alerts: {builtin: false}\n"
-	if !withSeries {
+	if nodes > 0 {
+		text += fmt.Sprintf("series: {nodes: %d}\n", nodes)
+	} else {
 		text += "series: {enabled: false}\n"
 	}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {

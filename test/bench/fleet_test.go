@@ -94,7 +94,7 @@ func BenchmarkFleet(b *testing.B) {
 	for b.Loop() {
 		head := []string{"nodes", "core", "us/node/s", "us/window", "ack p50", "p99", "series", "heap MiB", "anonymous MiB", "peak MiB", "dropped", "load, core"}
 		for _, nodes := range sizes() {
-			a := startAggregator(b, b.TempDir(), "127.0.0.1:0", true)
+			a := startAggregator(b, b.TempDir(), "127.0.0.1:0", nodes)
 			s, done, stop := live(b, a, "live", nodes)
 			warm := warmOf(nodes)
 			r := measure(b, a, s, nodes, warm, 40*time.Second)
@@ -119,7 +119,7 @@ func killed(b *testing.B, a *aggregator, s *site.Site) [][]string {
 	address := strings.TrimPrefix(a.url, "http://")
 	a.kill()
 	before, begin := s.Progress().Windows, time.Now()
-	again := startAggregator(b, a.dir, address, true)
+	again := startAggregator(b, a.dir, address, 1) // the books know how many there are
 	*a = *again
 	listens := time.Since(begin)
 	await := func(what string, within time.Duration, f func() bool) time.Duration {
@@ -172,7 +172,7 @@ func BenchmarkScale(b *testing.B) {
 		for _, nodes := range sizes() {
 			speed := windowsPerSecond * 10 / float64(nodes)
 			warm, span := warmOf(nodes), 30*time.Second
-			a := startAggregator(b, b.TempDir(), "127.0.0.1:0", true)
+			a := startAggregator(b, b.TempDir(), "127.0.0.1:0", nodes)
 			s, done, stop := fleet(b, a, "live", nodes, speed, (warm+span).Seconds()*(speed-1))
 			r := measure(b, a, s, nodes, warm, span)
 			stop()
@@ -221,7 +221,7 @@ func ageOf(b *testing.B, a *aggregator) float64 {
 func BenchmarkBacklog(b *testing.B) {
 	const late, others = 200, 2000
 	for b.Loop() {
-		a := startAggregator(b, b.TempDir(), "127.0.0.1:0", true)
+		a := startAggregator(b, b.TempDir(), "127.0.0.1:0", late+others)
 		s, done, stop := live(b, a, "live", others)
 		calm := measure(b, a, s, others, 15*time.Second, 5*time.Second)
 		calmAge := 0.0

@@ -19,7 +19,8 @@ func benchmarkOne(b *testing.B, withSeries bool) {
 		b.ReportMetric(float64(r.generator.Microseconds())/float64(r.windows), "load-us/window")
 		b.ReportMetric(float64(r.windows)/r.all.Seconds(), "windows/s")
 		if withSeries {
-			b.ReportMetric(r.cpu.Seconds()*1e6/float64(r.samples), "cpu-s/Msample")
+			b.ReportMetric(r.cpu.Seconds()*1e6/float64(r.told), "cpu-s/Msample")
+			b.ReportMetric(r.cpu.Seconds()*1e6/float64(r.samples), "cpu-s/Mstored")
 		}
 	}
 }
