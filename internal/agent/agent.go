@@ -410,9 +410,7 @@ func (a *Agent) book(ws []*window.Window) {
 	a.opt.Metrics.Windows.Add(float64(len(a.pending)))
 	booked := a.pending
 	a.pending = nil
-	if len(ws) > 0 {
-		a.saveAfter(booked)
-	}
+	a.saveAfter(booked)
 }
 
 func (a *Agent) append(ws []*window.Window) error {

@@ -20,6 +20,8 @@ type onDisk struct {
 	whole  bool   // it was as the one in memory when it was last written, by this process
 	behind bool   // windows were spooled since
 	edits  uint64 // of the table of jobs, as written
+	starts map[string]sample.Start
+	lastMS int64
 }
 
 // save writes the state as of the open window's start; where windows wait in
@@ -32,7 +34,7 @@ func (a *Agent) save() {
 	a.state.Demoted = a.pipe.Demoted()
 	a.state.Doubt = a.pipe.Doubted()
 	err := a.state.Save(a.opt.StateDir)
-	a.onDisk = onDisk{whole: err == nil, edits: a.state.Jobs.Edits()}
+	a.onDisk = onDisk{whole: err == nil, edits: a.state.Jobs.Edits(), starts: a.state.Starts, lastMS: a.state.LastMS}
 	if err != nil {
 		a.opt.Metrics.StateErrors.Inc()
 		a.opt.Log.Error("the state was not saved", zap.Error(err))
@@ -51,13 +53,13 @@ func (a *Agent) save() {
 // savedEvery keeps that short.
 func (a *Agent) saveAfter(ws []*window.Window) {
 	starts, lastMS := a.pipe.Ends()
-	if len(ws) != 1 || !a.onDisk.whole || lastMS-a.state.LastMS >= savedEvery.Milliseconds() ||
+	if len(ws) != 1 || !a.onDisk.whole || lastMS-a.onDisk.lastMS >= savedEvery.Milliseconds() ||
 		a.onDisk.edits != a.state.Jobs.Edits() || !slices.Equal(a.state.Demoted, a.pipe.Demoted()) ||
-		!slices.Equal(a.state.Doubt, a.pipe.Doubted()) || !a.state.leadsTo(ws[0], starts, lastMS) {
+		!slices.Equal(a.state.Doubt, a.pipe.Doubted()) || !a.onDisk.leadsTo(ws[0], starts, lastMS) {
 		a.save()
 		return
 	}
-	a.onDisk.behind = true
+	a.state.Starts, a.state.LastMS, a.onDisk.behind = starts, lastMS, true
 }
 
 // saveBehind saves a state that rests on the newest window in the spool: before
@@ -68,12 +70,12 @@ func (a *Agent) saveBehind() {
 	}
 }
 
-// leadsTo tells whether this state, moved on to the end of a window, says that
+// leadsTo tells whether the state on the disk, moved on to the end of a window, says that
 // the odometers stand at starts. What a meter drew then is not compared: it
 // shapes what is bridged, and the window tells it as well (drewIn). A counter's
 // stamp is that of the window, in ms; an integral's must be exact.
-func (s *State) leadsTo(w *window.Window, starts map[string]sample.Start, lastMS int64) bool {
-	then := State{Starts: maps.Clone(s.Starts), LastMS: s.LastMS}
+func (d *onDisk) leadsTo(w *window.Window, starts map[string]sample.Start, lastMS int64) bool {
+	then := State{Starts: maps.Clone(d.starts), LastMS: d.lastMS}
 	then.advance(w)
 	integrated := func(name string) bool {
 		return slices.ContainsFunc(w.Catalogue.Meters, func(m window.Meter) bool { return m.Integrated && m.Name == name })

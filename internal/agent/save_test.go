@@ -231,3 +231,32 @@ func TestOutageAfterAWindowThatWasNotSaved(t *testing.T) {
 		}
 	})
 }
+
+// TestBookedLongAfterTheState: a window that is booked and ends an hour after the
+// state was told before the clock was put back. The next process does not begin an
+// hour ahead.
+func TestBookedLongAfterTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &board{born: clock()}
+		d := start(t, b, t.TempDir(), nil)
+		time.Sleep(33 * time.Second)
+		synctest.Wait()
+		d.acknowledge()
+		last := d.newest()
+		dir, state := d.killed()
+		d.stop()
+		state.LastMS -= time.Hour.Milliseconds()
+		text, err := json.Marshal(state)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "state.json"), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := start(t, b, dir, nil)
+		time.Sleep(21 * time.Second)
+		if ws := again.stop(); len(ws) == 0 || ws[0].StartMS >= last.EndMS {
+			t.Errorf("it begins at %+v, after %d", ws[:min(1, len(ws))], last.EndMS)
+		}
+	})
+}

@@ -59,6 +59,9 @@ func (s *State) catchUp(sp *spool.Spool) error {
 		return fmt.Errorf("cannot read the newest spooled window: %w", err)
 	}
 	for _, w := range f.Windows {
+		if sp.Len() == 0 && w.EndMS-s.LastMS >= savedEvery.Milliseconds() {
+			continue // the state is never so far behind: the clock was put back since
+		}
 		s.advance(w)
 	}
 	return nil

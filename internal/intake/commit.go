@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,7 +27,15 @@ type request struct {
 	results []ledger.Result
 	err     error
 	done    chan struct{} // closed when results or err are there
+	state   atomic.Int32  // waiting, taken or gone
 }
+
+// What becomes of a request in a lane.
+const (
+	waiting = iota
+	taken   // into a commit
+	gone    // nobody waits for it any more: its agent sends it again
+)
 
 // submit queues windows and waits for their results.
 func (in *Intake) submit(ctx context.Context, windows []ledger.Submission) ([]ledger.Result, error) {
@@ -57,8 +66,10 @@ func (in *Intake) submit(ctx context.Context, windows []ledger.Submission) ([]le
 		}
 	case <-ctx.Done():
 		// It may be booked yet: the agent sends it again and it is a duplicate.
+		in.leave(r)
 		return nil, errors.Join(errLate, ctx.Err())
 	case <-patience.C:
+		in.leave(r)
 		return nil, errLate
 	}
 }

@@ -9,8 +9,8 @@ import (
 const (
 	// liveWindows of a request are live: a minute of an agent that was held up.
 	liveWindows = 6
-	// heldAtMost is how long a backlog waits where others do not keep up; agents
-	// are more patient.
+	// heldAtMost is how long backlogs wait where others do not keep up, before a
+	// share of them goes on. An agent that has lost patience sends again.
 	heldAtMost = 10 * time.Second
 	// lookAgain is how often it is looked whether they do.
 	lookAgain = 100 * time.Millisecond
@@ -39,6 +39,15 @@ func (l *lane) put(r *request) bool {
 	}
 }
 
+// leave gives up the place of a request that nobody waits for any more, unless it
+// is in a commit.
+func (in *Intake) leave(r *request) {
+	if r.state.CompareAndSwap(waiting, gone) {
+		in.laneOf(r).waiting.Add(-int64(len(r.windows)))
+		in.metrics.queue.Set(float64(in.waiting()))
+	}
+}
+
 func (in *Intake) laneOf(r *request) *lane {
 	if len(r.windows) > liveWindows {
 		return &in.bulk
@@ -57,12 +66,17 @@ type group struct {
 	bulk     int // windows of backlogs
 }
 
-func (g *group) take(r *request) {
+// take adds a request; false for one that nobody waits for any more.
+func (g *group) take(r *request) bool {
+	if !r.state.CompareAndSwap(waiting, taken) {
+		return false
+	}
 	if g.in.laneOf(r) == &g.in.bulk {
 		g.bulk += len(r.windows)
 	}
 	g.requests = append(g.requests, r)
 	g.windows += len(r.windows)
+	return true
 }
 
 // backlogs is where the group takes backlogs from; nil, from which nothing
@@ -128,11 +142,13 @@ func (in *Intake) first(ctx context.Context, g *group) (held bool) {
 		}
 		select {
 		case r := <-in.live.queue:
-			g.take(r)
-			return held
+			if g.take(r) {
+				return held
+			}
 		case r := <-g.backlogs(held):
-			g.take(r)
-			return held
+			if g.take(r) {
+				return held
+			}
 		case <-ctx.Done():
 			return false
 		case <-again:

@@ -47,3 +47,34 @@ func TestBacklogsWaitWhereOthersLag(t *testing.T) {
 	crowded.Store(false)
 	wg.Wait()
 }
+
+// TestNobodyWaitsAnyMore: a backlog whose agent has lost patience leaves its place
+// to others, and is not booked when it is the turn of its copy.
+func TestNobodyWaitsAnyMore(t *testing.T) {
+	var crowded atomic.Bool
+	crowded.Store(true)
+	b := newBench(t, func(o *intake.Options) {
+		o.Crowded, o.QueueWindows, o.Patience = crowded.Load, 40, 20*time.Millisecond
+	})
+	c, ws := intaketest.Windows(9, 1)
+	h := head("late", b.open("late").Incarnation)
+	body := batch(t, h, []*window.Catalogue{c}, ws...)
+	for i := range 6 { // there is room for two
+		if code, _ := b.send(body); code != http.StatusServiceUnavailable {
+			t.Fatalf("try %d: %d", i, code)
+		}
+		if got := b.metric(intake.MetricQueue); got > 9 {
+			t.Fatalf("after %d tries %v windows wait", i+1, got)
+		}
+	}
+	crowded.Store(false)
+	for end := time.Now().Add(20 * time.Second); ; {
+		code, _ := b.send(body)
+		if code == http.StatusOK {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("never taken: %d", code)
+		}
+	}
+}

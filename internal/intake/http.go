@@ -10,7 +10,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/zap"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/wattledger/wattledger/internal/auth"
 	"github.com/wattledger/wattledger/internal/failpoint"
@@ -59,11 +58,11 @@ func (in *Intake) open(w http.ResponseWriter, r *http.Request) answer {
 	if err != nil {
 		return refuse(http.StatusUnauthorized, wire.ReasonForbidden, err)
 	}
-	body, size, a := in.body(w, r)
+	body, m, a := in.body(w, r)
 	if a.code != 0 {
 		return a
 	}
-	defer in.poolOf(size).Release(size)
+	defer m.release()
 	req, err := wire.DecodeOpenRequest(body)
 	if err != nil {
 		return in.undecodable(err)
@@ -97,11 +96,11 @@ func (in *Intake) windows(w http.ResponseWriter, r *http.Request) answer {
 	if err != nil {
 		return refuse(http.StatusUnauthorized, wire.ReasonForbidden, err)
 	}
-	body, size, a := in.body(w, r)
+	body, m, a := in.body(w, r)
 	if a.code != 0 {
 		return a
 	}
-	defer in.poolOf(size).Release(size)
+	defer m.release()
 	parts, err := wire.SplitBatch(body)
 	if err != nil {
 		return in.undecodable(err)
@@ -223,49 +222,36 @@ func (in *Intake) undecodable(err error) answer {
 	}
 }
 
-// body reads and unpacks a body of a sender that is known; code 0 is success,
-// and the size must be given back to the memory when the body is done with.
-func (in *Intake) body(w http.ResponseWriter, r *http.Request) (body []byte, size int64, a answer) {
+// body reads and unpacks a body of a sender that is known; code 0 is success, and
+// the memory must be released when the body is done with.
+func (in *Intake) body(w http.ResponseWriter, r *http.Request) (body []byte, m memory, a answer) {
 	if !isOurs(r.Header.Get("Content-Type")) {
-		return nil, 0, in.badBody(http.StatusUnsupportedMediaType, wire.ReasonEncoding, fmt.Errorf("content type is not %s", wire.ContentType))
+		return nil, m, in.badBody(http.StatusUnsupportedMediaType, wire.ReasonEncoding, fmt.Errorf("content type is not %s", wire.ContentType))
 	}
 	encoding := r.Header.Get("Content-Encoding")
 	if encoding != "" && encoding != "identity" && encoding != "zstd" {
-		return nil, 0, in.badBody(http.StatusUnsupportedMediaType, wire.ReasonEncoding, fmt.Errorf("content encoding %q is not zstd or none", encoding))
+		return nil, m, in.badBody(http.StatusUnsupportedMediaType, wire.ReasonEncoding, fmt.Errorf("content encoding %q is not zstd or none", encoding))
 	}
-	size = r.ContentLength
-	if size > wire.MaxBody {
-		return nil, 0, in.badBody(http.StatusRequestEntityTooLarge, wire.ReasonTooLarge, fmt.Errorf("body of %d bytes, at most %d", size, wire.MaxBody))
-	}
-	if size < 0 || encoding == "zstd" {
+	size := r.ContentLength
+	switch {
+	case size > wire.MaxBody:
+		return nil, m, in.badBody(http.StatusRequestEntityTooLarge, wire.ReasonTooLarge, fmt.Errorf("body of %d bytes, at most %d", size, wire.MaxBody))
+	case size < 0 || encoding == "zstd" && size > smallBody/8:
 		size = wire.MaxBody
+	case encoding == "zstd":
+		size = smallBody // what it takes is known when it is unpacked
 	}
-	size = max(size, 4096)
-	pool := in.poolOf(size)
-	if !pool.TryAcquire(size) {
-		return nil, 0, refuse(http.StatusServiceUnavailable, wire.ReasonBusy, errBusy)
+	if m = in.claim(size); m.of == nil {
+		return nil, m, refuse(http.StatusServiceUnavailable, wire.ReasonBusy, errBusy)
 	}
 	body, a = in.read(w, r, encoding)
+	if a.code == 0 && !m.resize(int64(len(body))) {
+		a = refuse(http.StatusServiceUnavailable, wire.ReasonBusy, errBusy)
+	}
 	if a.code != 0 {
-		pool.Release(size)
-		return nil, 0, a
+		m.release()
 	}
-	if used := max(int64(len(body)), 4096, min(size, smallBody+1)); used < size {
-		pool.Release(size - used)
-		size = used
-	}
-	return body, size, answer{}
-}
-
-// smallBody is the most that a body of live windows has; those of backlogs are
-// larger or compressed, and leave room for them.
-const smallBody = 64 << 10
-
-func (in *Intake) poolOf(size int64) *semaphore.Weighted {
-	if size > smallBody {
-		return in.memory
-	}
-	return in.small
+	return body, m, a
 }
 
 // isOurs tells whether a content type is that of the link, as agents write it or

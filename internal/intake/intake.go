@@ -54,7 +54,8 @@ type Options struct {
 	QueueWindows int
 	MemoryBytes  int64
 	// Crowded tells that whoever is told of windows does not keep up: backlogs
-	// then wait, up to some seconds each, and what is live goes on. nil for never.
+	// then wait, but for a share every ten seconds, and what is live goes on. nil
+	// for never.
 	Crowded func() bool
 	// Booked is told of each window that was booked now, after the commit and
 	// after its sender was answered; not of duplicates. Projects of the window's
@@ -101,8 +102,8 @@ type Intake struct {
 	opts       Options
 	metrics    *metrics
 	catalogues *catalogues
-	memory     *semaphore.Weighted // of large bodies
-	small      *semaphore.Weighted // of small bodies
+	large      *semaphore.Weighted // memory of bodies
+	small      *semaphore.Weighted // memory of small ones alone
 	unpack     *zstd.Decoder
 	live       lane      // what agents tell as it happens
 	bulk       lane      // backlogs
@@ -127,7 +128,7 @@ func New(o Options) (*Intake, error) {
 	}
 	return &Intake{
 		opts: o, metrics: m, catalogues: newCatalogues(o.Ledger, maxCachedMeters),
-		memory: semaphore.NewWeighted(max(o.MemoryBytes/4*3, wire.MaxBody)), small: semaphore.NewWeighted(o.MemoryBytes / 4), unpack: unpack,
+		large: semaphore.NewWeighted(max(o.MemoryBytes/4*3, wire.MaxBody)), small: semaphore.NewWeighted(o.MemoryBytes / 4), unpack: unpack,
 		live: lane{queue: make(chan *request, 16_384), most: int64(o.QueueWindows)},
 		bulk: lane{queue: make(chan *request, 4096), most: int64(o.QueueWindows / 2)}, closed: make(chan struct{}),
 		kept:      &kept.Conns{Log: o.Log},

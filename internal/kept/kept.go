@@ -179,7 +179,11 @@ type conn struct {
 
 // source is what is read from: first what net/http has read and not used.
 func (k *conn) source(read *bufio.Reader) io.Reader {
-	if b, ok := k.raw.(*back); ok && b.in.Buffered() == 0 {
+	for {
+		b, ok := k.raw.(*back)
+		if !ok || b.in.Buffered() > 0 {
+			break
+		}
 		k.raw = b.Conn // it was here before and has nothing left of then
 	}
 	n := read.Buffered()

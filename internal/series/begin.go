@@ -233,6 +233,9 @@ func (x *writer) unbegin() {
 	for _, m := range x.moved {
 		for i := range m.n.series {
 			if s := &m.n.series[i]; s.place() == m.p {
+				if s.ref != 0 && m.n.begun > 0 { // it was begun for nothing
+					m.n.begun--
+				}
 				s.ref, s.quiet, s.last = 0, true, m.last
 			}
 		}

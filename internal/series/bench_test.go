@@ -4,7 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -26,6 +32,84 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// load is a store and the nodes that send to it, at a clock of their own.
+type load struct {
+	*testing.B
+	s     *series.Store
+	reg   *prometheus.Registry
+	now   atomic.Int64
+	names []ledger.Node
+	stop  func()
+}
+
+func newLoad(b *testing.B, dir string, nodes int) *load {
+	b.Helper()
+	l := &load{B: b, reg: prometheus.NewRegistry()}
+	l.now.Store(begin)
+	var err error
+	l.s, err = series.New(b.Context(), series.Options{
+		Dir: dir, Ledger: nothing{}, Now: func() time.Time { return time.UnixMilli(l.now.Load()) }, Every: 20 * time.Millisecond, Registerer: l.reg,
+		QueueBytes: 1 << 30,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.s.Run(ctx) }()
+	for l.s.Ready() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	for i := range nodes {
+		l.names = append(l.names, node(fmt.Sprintf("node%05d", i)))
+	}
+	l.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}
+	return l
+}
+
+func (l *load) count(name string) float64 {
+	families, err := l.reg.Gather()
+	if err != nil {
+		l.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue() + f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	return 0
+}
+
+// round is a window of each node.
+func (l *load) round(k int, change func(i int, w *window.Window)) {
+	start := begin + int64(k)*10_000
+	catalogue := gpus(begin, 4, 1).Catalogue
+	for i, n := range l.names {
+		w := gpus(start, 4, int64(200+(i*7+k*13)%300))
+		w.Catalogue, w.Jobs[0].Project = catalogue, fmt.Sprintf("P%03d", i%300)
+		loaded(w, i+k)
+		change(i, w)
+		l.s.Booked(n, w)
+	}
+	l.now.Store(start + 11_000)
+	for l.count(series.MetricQueue) > 4*float64(len(l.names)) {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// drained waits until all of so many windows are in the store.
+func (l *load) drained(windows int) {
+	const samples = 10*(1+4) + 4*(8+12) + 6 // of a window, those that stand at 0 among them
+	for l.count(series.MetricQueue) > 0 || l.count(series.MetricAppended)+l.count(series.MetricUnmoved) < float64(windows*samples) {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // BenchmarkBooked is one window of a node with four GPUs per operation, from
 // 1,000 nodes and 300 projects: 1-second power of node and GPUs, eight gauges a
 // GPU and six of the node, twelve of each GPU that stand at 0, the sums of
@@ -34,80 +118,94 @@ func cpu() time.Duration {
 // included; heap-B/series what is alive after a collection, all in.
 func BenchmarkBooked(b *testing.B) {
 	const nodes = 1000
-	reg := prometheus.NewRegistry()
-	var now atomic.Int64
-	now.Store(begin)
-	s, err := series.New(b.Context(), series.Options{
-		Dir: b.TempDir(), Ledger: nothing{}, Now: func() time.Time { return time.UnixMilli(now.Load()) }, Every: 20 * time.Millisecond, Registerer: reg,
-		QueueBytes: 1 << 30,
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	for s.Ready() != nil {
-		time.Sleep(time.Millisecond)
-	}
 	least := alive()
-	names := make([]ledger.Node, nodes)
-	catalogue := gpus(begin, 4, 1).Catalogue
-	for i := range names {
-		names[i] = node(fmt.Sprintf("node%05d", i))
-	}
-	count := func(name string) float64 {
-		families, err := reg.Gather()
-		if err != nil {
-			b.Fatal(err)
-		}
-		for _, f := range families {
-			if f.GetName() == name {
-				return f.GetMetric()[0].GetCounter().GetValue() + f.GetMetric()[0].GetGauge().GetValue()
-			}
-		}
-		return 0
-	}
+	l := newLoad(b, b.TempDir(), nodes)
 	rounds := max(3, b.N/nodes)
-	round := func(k int) {
-		start := begin + int64(k)*10_000
-		for i, n := range names {
-			w := gpus(start, 4, int64(200+(i*7+k*13)%300))
-			w.Catalogue, w.Jobs[0].Project = catalogue, fmt.Sprintf("P%03d", i%300)
-			loaded(w, i+k)
-			s.Booked(n, w)
-		}
-		now.Store(start + 11_000)
-		for count(series.MetricQueue) > 4*nodes {
-			time.Sleep(5 * time.Millisecond)
-		}
-	}
-	const samples = 10*(1+4) + 4*(8+12) + 6 // of a window, those that stand at 0 among them
-	drained := func(windows int) {
-		for count(series.MetricQueue) > 0 || count(series.MetricAppended)+count(series.MetricUnmoved) < float64(windows*samples) {
-			time.Sleep(5 * time.Millisecond)
-		}
-	}
-	round(0)
-	drained(nodes) // series are made, once
-	before, stored, heap := cpu(), count(series.MetricAppended), alive()-least
+	asItIs := func(int, *window.Window) {}
+	l.round(0, asItIs)
+	l.drained(nodes) // series are made, once
+	before, stored, heap := cpu(), l.count(series.MetricAppended), alive()-least
 	b.ResetTimer()
 	for k := range rounds {
-		round(k + 1)
+		l.round(k+1, asItIs)
 	}
-	drained((rounds + 1) * nodes)
+	l.drained((rounds + 1) * nodes)
 	b.StopTimer()
 	used := cpu() - before
-	stored = count(series.MetricAppended) - stored
+	stored = l.count(series.MetricAppended) - stored
 	b.ReportMetric(used.Seconds()/stored*1e6, "cpu-s/Msample")
 	b.ReportMetric(stored/float64(rounds*nodes), "samples/window")
 	b.ReportMetric(float64(used.Microseconds())/float64(rounds*nodes), "cpu-us/window")
-	b.ReportMetric(heap/count(series.MetricHead), "heap-B/series")
+	b.ReportMetric(heap/l.count(series.MetricHead), "heap-B/series")
 	b.ReportMetric(heap/nodes, "heap-B/node")
-	cancel()
-	if err := <-done; err != nil {
-		b.Error(err)
+	l.stop()
+}
+
+// BenchmarkCompaction runs 2,000 nodes through three hours and a quarter, until
+// the storage has written two hours of its head to a block, and tells what the
+// process takes at most meanwhile: for each node, since memory grows with series
+// and with nothing else. The collector is set as the aggregator sets it.
+func BenchmarkCompaction(b *testing.B) {
+	const nodes, rounds = 2000, 3*360 + 90
+	defer debug.SetGCPercent(debug.SetGCPercent(60))
+	for b.Loop() {
+		dir := b.TempDir()
+		l := newLoad(b, dir, nodes)
+		r := rand.New(rand.NewPCG(1, 2))
+		var heap, anon float64
+		blocks := 0
+		for k := range rounds {
+			l.round(k, func(_ int, w *window.Window) {
+				for i := range w.Telemetry {
+					for m := range w.Telemetry[i].Milli[1:] {
+						w.Telemetry[i].Milli[m+1] += r.Int64N(40) * 1000 // power is never the same for long
+					}
+				}
+			})
+			if k%6 == 0 { // a minute
+				l.s.MapChunks()
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				heap, anon = max(heap, float64(m.HeapInuse)), max(anon, status(b, "RssAnon"))
+			}
+			if found, _ := filepath.Glob(dir + "/tsdb/*/meta.json"); len(found) > blocks {
+				blocks = len(found)
+				b.Logf("a block after %v", time.Duration(k)*10*time.Second)
+			}
+		}
+		for end := time.Now().Add(time.Minute); blocks == 0 && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			found, _ := filepath.Glob(dir + "/tsdb/*/meta.json")
+			blocks = len(found)
+			anon = max(anon, status(b, "RssAnon"))
+		}
+		if blocks == 0 {
+			b.Error("no block was written")
+		}
+		b.ReportMetric(heap/nodes, "heap-B/node")
+		b.ReportMetric(anon/nodes, "anonymous-B/node")
+		b.ReportMetric(status(b, "VmHWM")/nodes, "resident-B/node")
+		b.ReportMetric(l.count(series.MetricHead)/nodes, "series/node")
+		l.stop()
 	}
+}
+
+// status is a line of /proc/self/status, in bytes.
+func status(b *testing.B, line string) float64 {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\n"+line+":")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		b.Fatalf("no %s of this process", line)
+	}
+	kib, err := strconv.ParseFloat(fields[0], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kib * 1024
 }
 
 // alive is the heap after a collection: the least of some, since a batch may

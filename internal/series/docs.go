@@ -35,8 +35,10 @@ its address with ` + "`/prometheus`" + `. Units are base units; a name that ends
 - **Zeros.** A counter of a node that has never moved, and the few gauges of trouble that stand at 0 while nothing is wrong, begin no series: where "every" says
   *from its first value other than 0 on*, absence means 0 if the node sends it at all. When it first moves, its series begins with the 0 of the window before, so that
   ` + "`increase()` and `rate()`" + ` see the first movement, and from then on it goes on, also at 0: a counter that starts anew is seen as a reset, an alert ends. What is not 0 when a
-  node is first seen has no 0 before it. After a start, series that are in the head of the store go on. A sum that is not to be empty ends in ` + "`or vector(0)`" + `; of single
-  GPUs, ` + "`x or on (cluster, node, gpu) 0 * wattledger_gpu_power_watts`" + ` has them all. An agent's own page shows its zeros.
+  node is first seen, also after a start of the aggregator, has no 0 before it. After a start, series that are in the head of the store go on. A sum that is not to be empty ends in ` + "`or vector(0)`" + `; of single
+  GPUs, ` + "`x{kind=\"corrected\"} or on (cluster, node, gpu) 0 * wattledger_gpu_power_watts`" + ` has them all (of one kind, reason or direction at a time). An agent's own page shows its zeros.
+- **Means after an outage.** Where a node's power is known only as a mean over minutes, its sums have a sample every 10 s instead of every second: ` + "`avg_over_time`" + ` over a span that has
+  both weighs them less. Energy is exact; for a mean power take ` + "`rate()`" + ` of the energy.
 - **Memory and disk.** ` + "`GOMEMLIMIT`" + ` bounds the heap; the files of the store are mapped and reclaimable. Retention is by time and size, whichever comes first.
 
 `

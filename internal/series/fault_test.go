@@ -72,6 +72,48 @@ func TestAFullDisk(t *testing.T) {
 	}
 }
 
+// TestNobodyWaitsForAStoreThatIsIll: while nothing can be stored, what waits is
+// not a reason for backlogs to wait as well.
+func TestNobodyWaitsForAStoreThatIsIll(t *testing.T) {
+	r := newRig(t, series.Options{QueueBytes: 100_000})
+	var full, mad atomic.Bool
+	r.store.Through(func(a storage.Appendable) storage.Appendable { return ill{a, &full, &mad} })
+	r.run()
+	full.Store(true)
+	for i := range int64(200) {
+		r.now.Store(begin + i*10_000 + 10_500)
+		r.store.Booked(node("n0"), gpus(begin+i*10_000, 4, 200))
+	}
+	r.until("it failed", func() bool { return r.metric(series.MetricErrors, "append") > 0 })
+	r.until("the queue is full", func() bool { return r.metric(series.MetricQueueBytes) > 50_000 })
+	if r.store.Crowded() {
+		t.Error("backlogs are to wait until somebody mends the disk")
+	}
+}
+
+// TestSeriesBegunForNothingAreNotCounted: a counter that leaves 0 while nothing can
+// be stored is begun at each try, and counts once.
+func TestSeriesBegunForNothingAreNotCounted(t *testing.T) {
+	r := newRig(t, series.Options{NewSeries: 20})
+	var full, mad atomic.Bool
+	r.store.Through(func(a storage.Appendable) storage.Appendable { return ill{a, &full, &mad} })
+	r.run()
+	r.live(begin, 3, 1, tell("ecc_uncorrected_total", 0, 0, 0))
+	full.Store(true)
+	r.at(begin + 40_500)
+	w := gpus(begin+30_000, 4, 200)
+	gauge(w, 0, "ecc_uncorrected_total", 2, 2, 2)
+	r.store.Booked(node("n0"), w)
+	for i := range 25 {
+		r.until("it failed again", func() bool { return r.metric(series.MetricErrors, "append") > float64(i) })
+		r.now.Add(31_000) // the back-off is over
+	}
+	full.Store(false)
+	r.now.Add(31_000)
+	r.until("it is stored", func() bool { return r.metric(series.MetricQueue) == 0 })
+	r.hasPoints(errorsOf0, 40, "30:0 40:2 ")
+}
+
 // TestAPanicStaysWhereItIs: windows that the storage cannot take are dropped and
 // counted; the next ones are stored.
 func TestAPanicStaysWhereItIs(t *testing.T) {

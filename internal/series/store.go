@@ -46,6 +46,7 @@ type Store struct {
 	replay  *tsdb.DBStats
 	trouble atomic.Pointer[string]          // why it is not open
 	stood   atomic.Pointer[[]sums.Standing] // when a step was stored last
+	ill     atomic.Bool                     // nothing could be stored the last time
 
 	// Of Run's goroutine alone.
 	nodes    map[ledger.Node]*nodeSeries
@@ -125,9 +126,9 @@ func (s *Store) Booked(n ledger.Node, w *window.Window) {
 }
 
 // Crowded tells that the store does not keep up with what is booked: windows that
-// are late anyway had better wait. While the store is not open it is false:
-// nobody is to wait for minutes.
-func (s *Store) Crowded() bool { return s.db.Load() != nil && s.queue.crowded() }
+// are late anyway had better wait. While the store is not open, or ill, it is
+// false: the books do not wait for somebody to mend it.
+func (s *Store) Crowded() bool { return s.db.Load() != nil && !s.ill.Load() && s.queue.crowded() }
 
 func (s *Store) drop(windows int) {
 	if windows > 0 {
@@ -137,6 +138,7 @@ func (s *Store) drop(windows int) {
 
 // fold adds a window to the sums.
 func (s *Store) fold(e *entry, u *wire.Unpacker) {
+	defer s.survive("a window could not be summed")
 	defer s.unpack(e.w, u)()
 	s.add(e)
 }
@@ -224,12 +226,14 @@ func (s *Store) turn() {
 		to = s.through(db)
 	}
 	if err := s.store(to); err != nil {
+		s.ill.Store(true)
 		s.foldFresh()
 		s.failed(failedAppend, "series cannot be stored; they wait and it is tried again", err)
 		s.backoff = min(max(2*s.backoff, time.Second), 30*time.Second)
 		s.after = s.o.Now().Add(s.backoff)
 		return
 	}
+	s.ill.Store(false)
 	s.backoff = 0
 }
 

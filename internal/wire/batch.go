@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -70,13 +71,14 @@ type Parts struct {
 	// Telemetry is what Decode does with what is only to be looked at.
 	Telemetry Telemetry
 	version   uint64
+	size      int // of what was taken apart
 }
 
 // Telemetry is what becomes of the telemetry of a window that is decoded.
 type Telemetry int
 
-// Unpacked is in Window.Telemetry; Packed is left in Window.Packed, which refers to
-// the body, for an Unpacker to read later; Dropped is not looked at.
+// Unpacked is in Window.Telemetry; Packed is left in Window.Packed, which may refer
+// to the body, for an Unpacker to read later; Dropped is not looked at.
 const (
 	Unpacked Telemetry = iota
 	Packed
@@ -102,7 +104,7 @@ func SplitBatch(body []byte) (*Parts, error) {
 }
 
 func split(b []byte) (*Parts, error) {
-	p := &Parts{}
+	p := &Parts{size: len(b)}
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -239,6 +241,9 @@ func (p *Parts) Decode(known func(id uint64) *window.Catalogue) (*Batch, error) 
 			return nil, fmt.Errorf("windows[%d]: %w", i, err)
 		}
 		if p.Telemetry == Packed {
+			if len(packed) < p.size/2 {
+				packed = bytes.Clone(packed) // it would keep all of the body
+			}
 			w.Packed = packed
 		}
 		b.Windows[i] = w

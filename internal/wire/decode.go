@@ -75,17 +75,24 @@ func apart(b []byte) (rest, telemetry []byte) {
 	return append(b[:from:from], b[to:]...), b[from:to:to]
 }
 
-// scattered is apart for a message that can be read.
+// scattered is apart for telemetry that does not lie together.
 func scattered(b []byte) (rest, telemetry []byte) {
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		n += protowire.ConsumeFieldValue(num, typ, b[n:])
-		if num == fieldTelemetry {
-			telemetry = append(telemetry, b[:n]...)
-		} else {
-			rest = append(rest, b[:n]...)
+	for at := 0; at < len(b); {
+		num, typ, n := protowire.ConsumeTag(b[at:])
+		if n < 0 {
+			return b, nil
 		}
-		b = b[n:]
+		m := protowire.ConsumeFieldValue(num, typ, b[at+n:])
+		if m < 0 {
+			return b, nil
+		}
+		next := at + n + m
+		if num == fieldTelemetry {
+			telemetry = append(telemetry, b[at:next]...)
+		} else {
+			rest = append(rest, b[at:next]...)
+		}
+		at = next
 	}
 	return rest, telemetry
 }

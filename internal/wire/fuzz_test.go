@@ -26,6 +26,12 @@ func FuzzDecodeBatch(f *testing.F) {
 		return nil
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
+		for _, how := range []wire.Telemetry{wire.Packed, wire.Dropped} {
+			if p, err := wire.SplitBatch(in); err == nil {
+				p.Telemetry = how
+				_, _ = p.Decode(known)
+			}
+		}
 		b, err := wire.DecodeBatch(in, known)
 		if err != nil {
 			_, unknown := errors.AsType[*wire.UnknownError](err)

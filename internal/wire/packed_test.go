@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -123,6 +124,45 @@ func TestBrokenTelemetryCostsItself(t *testing.T) {
 		if err := u.Unpack(&window.Window{Catalogue: c, Packed: packed}); !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("% x: %v", packed, err)
 		}
+	}
+}
+
+// TestTornMessage: telemetry in several places of a message that ends in the
+// middle of a field is refused as any other.
+func TestTornMessage(t *testing.T) {
+	c := node().Catalogue
+	for _, tail := range [][]byte{{0x08}, {0x0a, 5}, {0x80}, {0x00}, {0x7a, 9}} {
+		message := protowire.AppendFixed64(protowire.AppendTag(nil, 1, protowire.Fixed64Type), c.ID)
+		for range 2 {
+			message = append(message, 0x7a, 0)                                                          // telemetry
+			message = protowire.AppendVarint(protowire.AppendTag(message, 30, protowire.VarintType), 1) // of a later version
+		}
+		f := protowire.AppendBytes(protowire.AppendTag(nil, 11, protowire.BytesType), append(message, tail...))
+		for _, how := range []wire.Telemetry{wire.Unpacked, wire.Packed, wire.Dropped} {
+			p, err := wire.SplitFragment(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Telemetry = how
+			if _, err = p.Decode(func(uint64) *window.Catalogue { return c }); !errors.Is(err, wire.ErrMalformed) {
+				t.Errorf("% x, %d: %v", tail, how, err)
+			}
+		}
+	}
+}
+
+// TestPackedDoesNotKeepTheBody: of many windows in a body each keeps its own part.
+func TestPackedDoesNotKeepTheBody(t *testing.T) {
+	w := node()
+	b, err := wire.EncodeFragment(nil, []*window.Window{w, w, w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ws := later(t, wire.Packed, b, func(uint64) *window.Catalogue { return w.Catalogue })
+	want := bytes.Clone(ws[1].Packed)
+	clear(b)
+	if !bytes.Equal(ws[1].Packed, want) {
+		t.Error("a part of a large body refers to it")
 	}
 }
 
