@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/wattledger/wattledger/internal/fleet"
@@ -28,10 +29,14 @@ type site struct {
 	led  ledger.Ledger
 	url  string
 	view atomic.Pointer[series.Store]
+	// Windows that were booked are handed to the store after their sender was
+	// answered.
+	handed atomic.Int64
+	intake *prometheus.Registry
 }
 
 func newSite(t *testing.T) *site {
-	s := &site{t: t}
+	s := &site{t: t, intake: prometheus.NewRegistry()}
 	led, err := sqlite.Open(t.TempDir(), sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +44,11 @@ func newSite(t *testing.T) *site {
 	s.led = led
 	in, err := intake.New(intake.Options{
 		Ledger: led, CommitEvery: 2 * time.Millisecond, Now: time.Now,
-		Booked: func(n ledger.Node, w *window.Window) { s.view.Load().Booked(n, w) },
+		Registerer: s.intake,
+		Booked: func(n ledger.Node, w *window.Window) {
+			s.view.Load().Booked(n, w)
+			s.handed.Add(1)
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +87,30 @@ func (s *site) hour(start time.Time, seed uint64) {
 	if err := r.Run(ctx, sim.Feeds()); err != nil {
 		s.t.Fatal(err)
 	}
+	for end := time.Now().Add(20 * time.Second); s.handed.Load() != s.booked(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("%d windows were handed to the store, %d were booked", s.handed.Load(), s.booked())
+		}
+	}
+}
+
+// booked is how many windows the intake says it has booked.
+func (s *site) booked() int64 {
+	families, err := s.intake.Gather()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != intake.MetricWindows {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if m.GetLabel()[0].GetValue() == ledger.Booked.String() {
+				return int64(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return 0
 }
 
 // compare holds the counters of an hour against its books.
@@ -133,7 +166,9 @@ func TestAnHourOfTheSeriesIsAnHourOfTheBooks(t *testing.T) {
 		return r.run()
 	}
 	emitted := func(r *rig, to time.Time) {
-		r.now.Add(120_000) // what was sent is there, but for the last
+		// The clock may go on once all is in the sums, or it would be late.
+		r.until("all is in the sums", func() bool { return r.metric(series.MetricQueue) == 0 })
+		r.now.Add(120_000)
 		r.until("all is emitted", func() bool {
 			r.now.Add(1000)
 			at, ok := r.find(series.MetricStep, "c")
