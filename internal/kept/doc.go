@@ -12,4 +12,8 @@
 // Anything else (another path, a header that has not come whole, chunks, Expect,
 // "Connection: close", nonsense) goes back to net/http's server with not one byte
 // taken, and is answered as if nobody had been between.
+//
+// What stands before the handler (a counter, a log of accesses) sees the first
+// request alone. If it hands on a ResponseWriter of its own that cannot be taken
+// over, it sees them all, at net/http's cost.
 package kept
