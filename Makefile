@@ -85,7 +85,7 @@ bench-agent: ## the agent beside a peer on one emulated node: memory, CPU and sy
 bench-aggregator: ## the aggregator beside victoria-metrics and Prometheus; up to 25,000 nodes, a crash, a backlog, a compaction
 	@scripts/setup.sh peers
 	go test -tags bench -run '^$$' -bench 'Peers|Scale|Fleet|Backlog' -benchtime 1x -count 1 -timeout 60m ./test/bench/...
-	go test -run '^$$' -bench Compaction -benchtime 1x -count 1 -timeout 20m ./internal/series
+	for nodes in 1000 3000; do go test -run '^$$' -bench Compaction/$$nodes -benchtime 1x -count 1 -timeout 20m ./internal/series || exit 1; done
 	go test -run '^$$' -bench . -benchmem -count $(COUNT) ./internal/wire/... ./internal/intake/... ./internal/ledger/...
 
 bench-replay: ## how long the replay of the recording takes, from file to books

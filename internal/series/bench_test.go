@@ -141,52 +141,62 @@ func BenchmarkBooked(b *testing.B) {
 	l.stop()
 }
 
-// BenchmarkCompaction runs 2,000 nodes through three hours and a quarter, until
-// the storage has written two hours of its head to a block, and tells what the
-// process takes at most meanwhile: for each node, since memory grows with series
-// and with nothing else. The collector is set as the aggregator sets it.
+// BenchmarkCompaction runs nodes through three hours and a quarter, until the
+// storage has written two hours of its head to a block, and tells what the process
+// takes at most meanwhile. Two sizes, each to be run in a process of its own
+// (-bench Compaction/1000), tell what a node takes beside what any store does. The
+// collector is set as the aggregator sets it.
 func BenchmarkCompaction(b *testing.B) {
-	const nodes, rounds = 2000, 3*360 + 90
-	defer debug.SetGCPercent(debug.SetGCPercent(60))
-	for b.Loop() {
-		dir := b.TempDir()
-		l := newLoad(b, dir, nodes)
-		r := rand.New(rand.NewPCG(1, 2))
-		var heap, anon float64
-		blocks := 0
-		for k := range rounds {
-			l.round(k, func(_ int, w *window.Window) {
-				for i := range w.Telemetry {
-					for m := range w.Telemetry[i].Milli[1:] {
-						w.Telemetry[i].Milli[m+1] += r.Int64N(40) * 1000 // power is never the same for long
-					}
-				}
-			})
-			if k%6 == 0 { // a minute
-				l.s.MapChunks()
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				heap, anon = max(heap, float64(m.HeapInuse)), max(anon, status(b, "RssAnon"))
+	for _, nodes := range []int{1000, 3000} {
+		b.Run(strconv.Itoa(nodes), func(b *testing.B) {
+			defer debug.SetGCPercent(debug.SetGCPercent(60))
+			for b.Loop() {
+				compact(b, nodes)
 			}
-			if found, _ := filepath.Glob(dir + "/tsdb/*/meta.json"); len(found) > blocks {
-				blocks = len(found)
-				b.Logf("a block after %v", time.Duration(k)*10*time.Second)
-			}
-		}
-		for end := time.Now().Add(time.Minute); blocks == 0 && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-			found, _ := filepath.Glob(dir + "/tsdb/*/meta.json")
-			blocks = len(found)
-			anon = max(anon, status(b, "RssAnon"))
-		}
-		if blocks == 0 {
-			b.Error("no block was written")
-		}
-		b.ReportMetric(heap/nodes, "heap-B/node")
-		b.ReportMetric(anon/nodes, "anonymous-B/node")
-		b.ReportMetric(status(b, "VmHWM")/nodes, "resident-B/node")
-		b.ReportMetric(l.count(series.MetricHead)/nodes, "series/node")
-		l.stop()
+		})
 	}
+}
+
+func compact(b *testing.B, nodes int) {
+	b.Helper()
+	const rounds = 3*360 + 90
+	dir := b.TempDir()
+	l := newLoad(b, dir, nodes)
+	r := rand.New(rand.NewPCG(1, 2))
+	blocks := func() int {
+		found, err := filepath.Glob(dir + "/tsdb/*/meta.json")
+		if err != nil {
+			b.Fatal(err)
+		}
+		return len(found)
+	}
+	var heap, anon float64
+	for k := range rounds {
+		l.round(k, func(_ int, w *window.Window) {
+			for i := range w.Telemetry {
+				for m := range w.Telemetry[i].Milli[1:] {
+					w.Telemetry[i].Milli[m+1] += r.Int64N(40) * 1000 // power is never the same for long
+				}
+			}
+		})
+		if k%6 == 0 { // a minute
+			l.s.MapChunks()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			heap, anon = max(heap, float64(m.HeapInuse)), max(anon, status(b, "RssAnon"))
+		}
+	}
+	for end := time.Now().Add(time.Minute); blocks() == 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.Fatal("no block was written")
+		}
+		anon = max(anon, status(b, "RssAnon"))
+	}
+	b.ReportMetric(heap/(1<<20), "heap-MiB")
+	b.ReportMetric(anon/(1<<20), "anonymous-MiB")
+	b.ReportMetric(status(b, "VmHWM")/(1<<20), "resident-MiB")
+	b.ReportMetric(l.count(series.MetricHead)/float64(nodes), "series/node")
+	l.stop()
 }
 
 // status is a line of /proc/self/status, in bytes.

@@ -11,27 +11,28 @@ import (
 )
 
 // folders are the names of the folders in a folder; one that has just gone has
-// none, and is not there. Every user of the node has a folder that is read each second: this is
+// none. Every user of the node has a folder that is read each second: this is
 // open, getdents and close, and half of what os.ReadDir costs.
-func folders(dir string) (names []string, there bool, err error) {
+func folders(dir string) ([]string, error) {
 	fd, err := retry(func() (int, error) { return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 	if errors.Is(err, unix.ENOENT) {
-		return nil, false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("cannot look for jobs in %s: %w", dir, err)
+		return nil, fmt.Errorf("cannot look for jobs in %s: %w", dir, err)
 	}
 	defer unix.Close(fd)
+	var out []string
 	buf := make([]byte, 8<<10)
 	for {
 		n, err := retry(func() (int, error) { return unix.Getdents(fd, buf) })
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, false, fmt.Errorf("cannot look for jobs in %s: %w", dir, err)
+			return nil, fmt.Errorf("cannot look for jobs in %s: %w", dir, err)
 		}
 		if n <= 0 || err != nil {
-			return names, err == nil, nil
+			return out, nil
 		}
-		names = appendFolders(names, dir, buf[:n])
+		out = appendFolders(out, dir, buf[:n])
 	}
 }
 

@@ -2,7 +2,6 @@ package slurm
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -11,8 +10,7 @@ import (
 
 // Run follows the tree until ctx ends. Events of the kernel (inotify) make the
 // edges exact; the look each second finds what no event told. Where inotify is
-// not to be had, that alone remains. slurmd's own folders are not looked for
-// each second while events would tell of them (absentEvery).
+// not to be had, that alone remains.
 func (w *Watcher) Run(ctx context.Context) {
 	defer w.wg.Wait()
 	if w.opt.Ask != nil {
@@ -35,9 +33,6 @@ func (w *Watcher) Run(ctx context.Context) {
 				continue
 			}
 			f.saw(e)
-			if !w.concerns(e.Name) {
-				continue
-			}
 			if !waiting { // what comes in one go is one look
 				waiting = true
 				soon.Reset(pause)
@@ -49,10 +44,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		case <-soon.C:
 			waiting = false
 		}
-		w.scan(ctx)
-		added, all := f.follow(w.folders())
-		w.follows(all, added)
-		if added && !waiting {
+		if w.scan(ctx); f.follow(w.folders()) && !waiting {
 			waiting = true // what came before a folder was watched
 			soon.Reset(pause)
 		}
@@ -69,7 +61,7 @@ func (w *Watcher) untilSecond() time.Duration {
 func (w *Watcher) folders() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append(slices.Clip(w.parents), w.above...)
+	return w.parents
 }
 
 // follower has the kernel tell of changes in folders. With a nil channel it
@@ -107,21 +99,10 @@ func (f *follower) saw(e fsnotify.Event) {
 }
 
 // follow watches the folders that are not watched yet, and tells whether there
-// were any, and whether all of them are watched now. Those that went are no
-// longer watched by themselves; those that are not wanted any more are let go of.
-func (f *follower) follow(folders []string) (added, all bool) {
-	if f.watch == nil {
-		return false, false
-	}
-	for dir := range f.watched {
-		if !slices.Contains(folders, dir) {
-			_ = f.watch.Remove(dir) // it may have gone
-			delete(f.watched, dir)
-		}
-	}
-	all = true
+// were any. Those that went are no longer watched by themselves.
+func (f *follower) follow(folders []string) (added bool) {
 	for _, dir := range folders {
-		if f.watched[dir] {
+		if f.watch == nil || f.watched[dir] {
 			continue
 		}
 		if err := f.watch.Add(dir); err != nil {
@@ -129,11 +110,10 @@ func (f *follower) follow(folders []string) (added, all bool) {
 				f.failed = true
 				f.log.Warn("a cgroup cannot be followed: it is looked at once a second", zap.String("cgroup", dir), zap.Error(err))
 			}
-			all = false
 			continue
 		}
 		f.watched[dir] = true
 		added = true
 	}
-	return added, all
+	return added
 }

@@ -104,7 +104,7 @@ func inhabited(dir string) bool {
 	if b, err := os.ReadFile(dir + "/cgroup.procs"); len(b) > 0 || (err != nil && !errors.Is(err, fs.ErrNotExist)) {
 		return true
 	}
-	below, _, err := folders(dir)
+	below, err := folders(dir)
 	return err != nil || slices.ContainsFunc(below, func(name string) bool { return inhabited(dir + "/" + name) })
 }
 

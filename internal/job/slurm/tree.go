@@ -3,7 +3,10 @@ package slurm
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -79,18 +82,7 @@ func (t Tree) nodes() []string {
 
 // escape keeps path.Match from reading a node's name as a pattern.
 func escape(s string) string {
-	if !strings.ContainsAny(s, `\*?[`) {
-		return s
-	}
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
-}
-
-// unescape undoes escape.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	return strings.NewReplacer(`\\`, `\`, `\*`, `*`, `\?`, `?`, `\[`, `[`).Replace(s)
 }
 
 // listing is what a look at the tree found.
@@ -99,19 +91,50 @@ type listing struct {
 	parents []string // folders in which jobs come and go
 }
 
-// add reads a root: each folder that holds jobs, none of the jobs themselves. It
-// tells whether the root is there.
-func (l *listing) add(r root) (there bool, err error) {
-	if r.base == "" {
-		return l.addV2(r.dir)
+// list looks at all of it: a read of each folder that holds jobs, none of the
+// jobs themselves. A tree that is not there is empty, not an error: slurmd makes
+// it with its first job.
+func (t Tree) list() (listing, error) {
+	var l listing
+	var errs []error
+	for _, pattern := range t.scopes() {
+		for _, top := range []string{t.Root, filepath.Join(t.Root, "unified")} {
+			scopes, err := filepath.Glob(filepath.Join(escape(top), pattern))
+			if err != nil {
+				errs = append(errs, fmt.Errorf("cannot use the scope %q: %w", pattern, err))
+			}
+			for _, scope := range scopes {
+				errs = append(errs, l.addV2(scope))
+			}
+		}
 	}
-	return l.addV1(r)
+	errs = append(errs, t.listV1(&l))
+	return l, errors.Join(errs...)
 }
 
-func (l *listing) addV2(scope string) (bool, error) {
-	entries, there, err := folders(scope)
-	if !there {
-		return false, err
+func (t Tree) listV1(l *listing) error {
+	for _, c := range controllers() {
+		there := false
+		var errs []error
+		for _, base := range t.bases() {
+			dir := filepath.Join(t.Root, c, base)
+			if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+				continue
+			}
+			there = true
+			errs = append(errs, l.addV1(c, base, dir))
+		}
+		if there {
+			return errors.Join(errs...)
+		}
+	}
+	return nil
+}
+
+func (l *listing) addV2(scope string) error {
+	entries, err := folders(scope)
+	if err != nil {
+		return err
 	}
 	l.parents = append(l.parents, scope)
 	for _, e := range entries {
@@ -119,15 +142,15 @@ func (l *listing) addV2(scope string) (bool, error) {
 			l.jobs = append(l.jobs, jobDir{path: scope + "/" + e, name: e})
 		}
 	}
-	return true, nil
+	return nil
 }
 
-func (l *listing) addV1(r root) (bool, error) {
-	users, there, err := folders(r.dir)
-	if !there {
-		return false, err
+func (l *listing) addV1(controller, base, dir string) error {
+	users, err := folders(dir)
+	if err != nil {
+		return err
 	}
-	l.parents = append(l.parents, r.dir)
+	l.parents = append(l.parents, dir)
 	var errs []error
 	for _, u := range users {
 		m := uidName.FindStringSubmatch(u)
@@ -138,21 +161,19 @@ func (l *listing) addV1(r root) (bool, error) {
 		if err != nil {
 			continue
 		}
-		jobs, _, err := folders(r.dir + "/" + u)
+		jobs, err := folders(dir + "/" + u)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		l.parents = append(l.parents, r.dir+"/"+u)
+		l.parents = append(l.parents, dir+"/"+u)
 		for _, j := range jobs {
 			if jobName.MatchString(j) {
-				l.jobs = append(l.jobs, jobDir{
-					path: r.dir + "/" + u + "/" + j, name: j, v1: r.controller, rel: r.base + "/" + u + "/" + j, uid: uint32(uid),
-				})
+				l.jobs = append(l.jobs, jobDir{path: dir + "/" + u + "/" + j, name: j, v1: controller, rel: base + "/" + u + "/" + j, uid: uint32(uid)})
 			}
 		}
 	}
-	return true, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // idOf is the job's id that a folder's name says, "" for a SLUID.
