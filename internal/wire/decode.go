@@ -41,60 +41,43 @@ func countFields(b []byte) (counts [16]int, err error) {
 	return counts, nil
 }
 
-// apart takes the telemetry out of the fields of a Window message; encoders put it
-// last. A message that cannot be read is given as it is.
+// apart takes the telemetry out of the fields of a Window message. A message that
+// cannot be read is given as it is.
 func apart(b []byte) (rest, telemetry []byte) {
-	from, to := 0, 0 // what was found of it so far
+	var others, told stretch
 	for at := 0; at < len(b); {
-		num, typ, n := protowire.ConsumeTag(b[at:])
-		if n < 0 {
-			return b, nil
-		}
-		m := protowire.ConsumeFieldValue(num, typ, b[at+n:])
-		if m < 0 {
-			return b, nil
-		}
-		next := at + n + m
+		num, _, n := protowire.ConsumeField(b[at:])
 		switch {
-		case num != fieldTelemetry:
-		case from == to:
-			from, to = at, next
-		case at == to:
-			to = next
-		default: // something is between
-			return scattered(b)
+		case n < 0:
+			return b, nil
+		case num == fieldTelemetry:
+			told.add(b, at, at+n)
+		default:
+			others.add(b, at, at+n)
 		}
-		at = next
+		at += n
 	}
-	if from == to {
-		return b, nil
-	}
-	if to == len(b) {
-		return b[:from:from], b[from:to]
-	}
-	return append(b[:from:from], b[to:]...), b[from:to:to]
+	return others.bytes, told.bytes
 }
 
-// scattered is apart for telemetry that does not lie together.
-func scattered(b []byte) (rest, telemetry []byte) {
-	for at := 0; at < len(b); {
-		num, typ, n := protowire.ConsumeTag(b[at:])
-		if n < 0 {
-			return b, nil
-		}
-		m := protowire.ConsumeFieldValue(num, typ, b[at+n:])
-		if m < 0 {
-			return b, nil
-		}
-		next := at + n + m
-		if num == fieldTelemetry {
-			telemetry = append(telemetry, b[at:next]...)
-		} else {
-			rest = append(rest, b[at:next]...)
-		}
-		at = next
+// stretch gathers parts of a message: it is itself a part of it while they lie
+// together, as encoders write them, and a copy from then on.
+type stretch struct {
+	bytes    []byte
+	from, to int
+	copied   bool
+}
+
+func (s *stretch) add(b []byte, from, to int) {
+	switch {
+	case s.bytes == nil:
+		s.bytes, s.from = b[from:to:to], from
+	case from == s.to && !s.copied:
+		s.bytes = b[s.from:to:to]
+	default:
+		s.bytes, s.copied = append(s.bytes, b[from:to]...), true
 	}
-	return rest, telemetry
+	s.to = to
 }
 
 // catalogueOf gives the id that a Catalogue or Window message begins with; 0 if
