@@ -334,13 +334,12 @@ func TestWhatWasDeliveredIsSentAgainAfterABreak(t *testing.T) {
 // connection that is new tells that it was started anew.
 func TestReceiverThatWasAwayBetweenRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		anew := false
+		var anew atomic.Bool
 		b := newBench(t, func(o *outbox.Options) {
 			send := o.Send
 			o.Send = func(ctx context.Context, payloads [][]byte) error {
-				if anew {
+				if anew.Swap(false) {
 					outbox.Reconnected(ctx)
-					anew = false
 				}
 				return send(ctx, payloads)
 			}
@@ -349,7 +348,7 @@ func TestReceiverThatWasAwayBetweenRequests(t *testing.T) {
 		for i := range 60 {
 			if i == 50 {
 				b.to.forget()
-				anew = true
+				anew.Store(true)
 			}
 			b.append(1, 8)
 			time.Sleep(time.Second)
