@@ -124,9 +124,9 @@ func (c *Conns) remove(k *conn) {
 }
 
 // Shutdown closes the connections on which nothing is under way, waits for the
-// others to be answered, and takes no more. It is called after the server's own
-// Shutdown, which does not know these connections. After ctx the rest is closed and
-// ctx's error given.
+// others to be answered and until none is served any more, and takes no more. It is
+// called after the server's own Shutdown, which does not know these connections.
+// After ctx the rest is closed and ctx's error given.
 func (c *Conns) Shutdown(ctx context.Context) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		if c.closeIdle() == 0 {
@@ -145,18 +145,17 @@ func (c *Conns) Shutdown(ctx context.Context) error {
 	}
 }
 
-func (c *Conns) closeIdle() (busy int) {
+// closeIdle tells how many are left, the idle ones among them, which end now.
+func (c *Conns) closeIdle() (left int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = true
 	for k := range c.all {
-		if k.busy.Load() {
-			busy++
-		} else {
+		if !k.busy.Load() {
 			_ = k.raw.Close()
 		}
 	}
-	return busy
+	return len(c.all)
 }
 
 // conn is one connection that was taken over.

@@ -57,6 +57,13 @@ func newSite(tb testing.TB, secure bool, change ...func(*http.Server)) *site {
 		return srv
 	}
 	s.srv, s.plain = serve(s.conns.Handler(windows)), serve(windows)
+	tb.Cleanup(func() { // before the servers: httptest's cannot close while a connection is given back
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := s.conns.Shutdown(ctx); err != nil {
+			tb.Error(err)
+		}
+	})
 	return s
 }
 
