@@ -358,6 +358,7 @@ func (s *slurmSite) listEqualsSacct() {
 		got := map[string][]string{}
 		for _, l := range s.jobs() {
 			if l.Scheduler == nil {
+				odd = []string{fmt.Sprintf("the books have a run that no accounting told of: %+v", l)}
 				return false
 			}
 			state, _, _ := strings.Cut(l.Scheduler.State, " ")

@@ -2,6 +2,7 @@ package slurm
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -10,7 +11,8 @@ import (
 
 // Run follows the tree until ctx ends. Events of the kernel (inotify) make the
 // edges exact; the look each second finds what no event told. Where inotify is
-// not to be had, that alone remains.
+// not to be had, that alone remains. Where slurmd has made nothing so far, the
+// kernel tells when it does, and there is a look every absentEvery.
 func (w *Watcher) Run(ctx context.Context) {
 	defer w.wg.Wait()
 	if w.opt.Ask != nil {
@@ -33,18 +35,28 @@ func (w *Watcher) Run(ctx context.Context) {
 				continue
 			}
 			f.saw(e)
+			w.stir()
 			if !waiting { // what comes in one go is one look
 				waiting = true
 				soon.Reset(pause)
 			}
 			continue
+		case _, ok := <-f.errors: // events were lost: nobody knows which
+			if !ok {
+				f.errors = nil
+				continue
+			}
+			w.stir()
 		case <-w.kick:
 		case <-tick.C:
 			tick.Reset(w.untilSecond())
 		case <-soon.C:
 			waiting = false
 		}
-		if w.scan(ctx); f.follow(w.folders()) && !waiting {
+		w.scan(ctx)
+		added, all := f.follow(w.folders())
+		w.follows(all, added)
+		if added && !waiting {
 			waiting = true // what came before a folder was watched
 			soon.Reset(pause)
 		}
@@ -61,7 +73,7 @@ func (w *Watcher) untilSecond() time.Duration {
 func (w *Watcher) folders() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.parents
+	return append(slices.Clip(w.parents), w.rest.above...)
 }
 
 // follower has the kernel tell of changes in folders. With a nil channel it
@@ -69,6 +81,7 @@ func (w *Watcher) folders() []string {
 type follower struct {
 	watch   *fsnotify.Watcher
 	events  <-chan fsnotify.Event
+	errors  <-chan error
 	watched map[string]bool
 	log     *zap.Logger
 	failed  bool
@@ -81,7 +94,7 @@ func newFollower(log *zap.Logger) *follower {
 		log.Warn("no inotify: cgroups are looked at once a second", zap.Error(err))
 		return f
 	}
-	f.watch, f.events = watch, watch.Events
+	f.watch, f.events, f.errors = watch, watch.Events, watch.Errors
 	return f
 }
 
@@ -99,10 +112,15 @@ func (f *follower) saw(e fsnotify.Event) {
 }
 
 // follow watches the folders that are not watched yet, and tells whether there
-// were any. Those that went are no longer watched by themselves.
-func (f *follower) follow(folders []string) (added bool) {
+// were any, and whether all of them are watched now. Those that went are no
+// longer watched by themselves.
+func (f *follower) follow(folders []string) (added, all bool) {
+	if f.watch == nil {
+		return false, false
+	}
+	all = true
 	for _, dir := range folders {
-		if f.watch == nil || f.watched[dir] {
+		if f.watched[dir] {
 			continue
 		}
 		if err := f.watch.Add(dir); err != nil {
@@ -110,10 +128,11 @@ func (f *follower) follow(folders []string) (added bool) {
 				f.failed = true
 				f.log.Warn("a cgroup cannot be followed: it is looked at once a second", zap.String("cgroup", dir), zap.Error(err))
 			}
+			all = false
 			continue
 		}
 		f.watched[dir] = true
 		added = true
 	}
-	return added
+	return added, all
 }

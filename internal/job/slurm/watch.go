@@ -64,6 +64,7 @@ type Watcher struct {
 	sluids  map[string]string // SLUID to job id
 	paths   map[string]string // cgroup to job id
 	parents []string
+	rest    rest
 	started time.Time
 	said    string // the last complaint, to say it once
 	wg      sync.WaitGroup
@@ -202,8 +203,8 @@ func (w *Watcher) JobOf(pid int) (id string, ok bool) {
 
 // scan looks at the tree once and tells what is to be told.
 func (w *Watcher) scan(ctx context.Context) {
-	l, err := w.opt.Tree.list()
 	now := w.opt.Now()
+	l, err := w.look(now)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.complain(err)

@@ -25,7 +25,7 @@ func (l *Ledger) Book(ctx context.Context, subs []ledger.Submission) ([]ledger.R
 		return nil, ctx.Err()
 	}
 	out := make([]ledger.Result, len(subs))
-	err := l.update(ctx, func(t *tx) error {
+	err := l.change(ctx, false, func(t *tx) error {
 		var refused map[refusal]ledger.Result
 		for i := range subs {
 			s := &subs[i]
@@ -304,5 +304,6 @@ func (t *tx) loadSeen(a *slotAcc) error {
 		return nil
 	}
 	a.seen, a.partial, err = decodeSeen(blob(row[0]))
+	a.known = len(a.seen)
 	return err
 }

@@ -34,8 +34,17 @@ func newSpan(fromMS, toMS int64) (span, error) {
 	return p, nil
 }
 
-// readTx runs f in one read transaction: it sees one state of the books.
+// readTx runs f in one read transaction: it sees one state of the books, with all
+// that was booked before.
 func (l *Ledger) readTx(ctx context.Context, f func(q *sql.Tx) error) error {
+	if err := l.posted(ctx); err != nil {
+		return err
+	}
+	return l.recordsTx(ctx, f)
+}
+
+// recordsTx is readTx for tables that the journal has nothing for.
+func (l *Ledger) recordsTx(ctx context.Context, f func(q *sql.Tx) error) error {
 	l.mu.Lock()
 	closed := l.closed
 	l.mu.Unlock()

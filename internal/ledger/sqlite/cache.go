@@ -76,7 +76,7 @@ type jobNode struct {
 	node       int64
 	start, end int64
 	add        sums
-	dirty      bool
+	state
 }
 
 // odometer is a meter's epoch with its end.
@@ -105,8 +105,12 @@ type nodeState struct {
 	slots       []*slotAcc
 	jobs        map[*jobState]*jobNode
 	events      int // stored since the oldest were deleted
-	dirty       bool
+	state
 }
+
+// state is how far what is in memory is written: fresh is not in the journal yet,
+// dirty not in the tables.
+type state struct{ fresh, dirty bool }
 
 // slotAcc is a row of node_slot and of seen.
 type slotAcc struct {
@@ -117,9 +121,28 @@ type slotAcc struct {
 	absent  [energy.NumClasses]int64
 	pieces  []piece
 	seen    []uint64
-	partial bool // older hashes were pruned
-	stored  bool // there is a row of node_slot
-	dirty   bool
+	known   int       // so many of seen are in the journal or the tables
+	partial bool      // older hashes were pruned
+	stored  bool      // there is a row of node_slot
+	posts   []posting // not in the tables yet
+	state
+}
+
+// posting is what is to be added to a row of posting.
+type posting struct {
+	job int64
+	add sums
+}
+
+// to gives the sums that are to be added to a job's row, and counts nothing yet.
+func (a *slotAcc) to(job int64) *sums {
+	for i := range a.posts {
+		if a.posts[i].job == job {
+			return &a.posts[i].add
+		}
+	}
+	a.posts = append(a.posts, posting{job: job})
+	return &a.posts[len(a.posts)-1].add
 }
 
 // catState is a catalogue in use, with the odometers its meters were found to
@@ -158,10 +181,9 @@ func (c *cache) id(table string) int64 {
 	return c.next[table]
 }
 
-// settle is called when a transaction is committed: nothing is dirty any more.
-func (c *cache) settle(t *tx) {
-	for _, n := range t.nodes {
-		n.dirty = false
+// settle is called when a transaction is committed that has posted everything.
+func (c *cache) settle(nodes []*nodeState) {
+	for _, n := range nodes {
 		n.keepNewest()
 		if len(n.jobs) > 64 {
 			n.jobs = nil

@@ -81,6 +81,17 @@ func (d *decoder) string() string {
 	return s
 }
 
+// bytes reads a length and so many bytes, which stay the decoder's.
+func (d *decoder) bytes() []byte {
+	n := d.count()
+	if d.err != nil {
+		return nil
+	}
+	b := d.b[:n]
+	d.b = d.b[n:]
+	return b
+}
+
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }

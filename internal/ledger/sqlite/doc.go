@@ -14,6 +14,9 @@
 // What is metered comes from odometer ranges (node_slot.pieces), what is booked
 // from postings; neither is ever derived from the other. Audit recomputes both.
 //
+// A transaction of plain windows writes one row of the journal; the rows that it
+// moves wait in memory and are posted later, before anybody reads them (docs/adr/0013).
+//
 // What was decided from is cached per node in memory. A transaction that fails
-// drops every cache; nothing of it can stay behind.
+// drops all of it and posts what the journal holds; nothing else can stay behind.
 package sqlite

@@ -250,10 +250,10 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("jobs = %+v, %v", js, err)
 		}
 		of := idKey{1, "7"}
-		if runs, err := l.cache.runs(of); err != nil || len(runs) != 1 || runs[0].told == nil || *runs[0].told != (jobKey{restart: 1}) {
+		if runs, err := l.tx.c.runs(of); err != nil || len(runs) != 1 || runs[0].told == nil || *runs[0].told != (jobKey{restart: 1}) {
 			t.Errorf("runs = %+v, %v; want one that nodes told of", runs, err)
 		}
-		if runs, err := l.cache.runs(idKey{1, "8"}); err != nil || len(runs) != 1 || runs[0].told != nil {
+		if runs, err := l.tx.c.runs(idKey{1, "8"}); err != nil || len(runs) != 1 || runs[0].told != nil {
 			t.Errorf("runs = %+v, %v; want one that nobody told of", runs, err)
 		}
 		if err := l.Close(); err != nil {

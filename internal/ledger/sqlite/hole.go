@@ -45,6 +45,7 @@ func (t *tx) holes(n *nodeState, cat *catState, w *window.Window) ([]hole, error
 
 // fill takes holes away that are booked now, and settles what they came from.
 func (t *tx) fill(n *nodeState, holes []hole) error {
+	t.whole = t.whole || len(holes) > 0
 	for _, h := range holes {
 		if err := t.w.exec("DELETE FROM hole WHERE odometer_id = ? AND from_uj = ?", h.odo, int64(h.from)); err != nil {
 			return err
@@ -106,6 +107,7 @@ func (t *tx) quarantine(n *nodeState, cat *catState, s *ledger.Submission, reaso
 		return ledger.Result{}, err
 	}
 	t.toCluster(slot, n.cluster.id, clusterSums{unbooked: int64(total)})
+	t.whole = true
 	t.touchNode(n)
 	err = t.event(n, window.Event{AtMS: s.NowMS, Kind: "quarantine", Detail: "quarantined window " + strconv.FormatInt(id, 10) + ": " + text})
 	return ledger.Result{Status: ledger.Quarantined, Reason: reason.Error()}, err

@@ -119,6 +119,10 @@ func (t *tx) touchJobNode(jn *jobNode) {
 		jn.dirty = true
 		t.jobNodes = append(t.jobNodes, jn)
 	}
+	if !jn.fresh {
+		jn.fresh = true
+		t.entry.jobNodes = append(t.entry.jobNodes, jn)
+	}
 }
 
 // jobPosted notes that a job has a posting in a slot.
@@ -193,7 +197,8 @@ func (t *tx) moveJob(j *jobState, name string) error {
 	if j.last < j.first {
 		return nil
 	}
-	// What this transaction has collected must be in the tables first.
+	// What is booked must be in the tables first.
+	t.whole = true
 	if err := errors.Join(t.flushPostings(), t.flushRollups()); err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ type Ledger struct {
 	mu     sync.Mutex // guards all below: one transaction at a time
 	w      *writer
 	closed bool
-	cache  *cache // nil: load again
+	tx     *tx // nil: load again
 }
 
 var _ ledger.Ledger = (*Ledger)(nil)
@@ -130,9 +130,7 @@ func (l *Ledger) probe() error {
 	if err := l.w.script("BEGIN IMMEDIATE; ROLLBACK"); err != nil {
 		return err
 	}
-	var err error
-	l.cache, err = loadCache(l.w)
-	return err
+	return l.load()
 }
 
 // upgrade brings a ledger of an older version to this one's, each step whole or
@@ -165,8 +163,12 @@ func (l *Ledger) Close() error {
 	if l.closed {
 		return nil
 	}
+	var err error
+	if l.tx != nil && l.tx.waits {
+		err = l.commit(true, func(*tx) error { return nil }) // where it fails the journal has them
+	}
 	l.closed = true
-	if err := l.release(); err != nil {
+	if err := errors.Join(err, l.release()); err != nil {
 		return fmt.Errorf("cannot close the ledger: %w", err)
 	}
 	return nil
@@ -183,9 +185,33 @@ func (l *Ledger) release() error {
 	return errors.Join(append(errs, l.lock.Close())...)
 }
 
-// update runs f in the one transaction that writes. Unless all of it is
-// committed, every cache is dropped.
+// update runs f in the one transaction that writes, and posts everything with it.
+// Unless all of it is committed, what is in memory is dropped.
 func (l *Ledger) update(ctx context.Context, f func(t *tx) error) error {
+	return l.change(ctx, true, f)
+}
+
+// posted brings what waits in the journal to the tables, for those who read them.
+func (l *Ledger) posted(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return ErrClosed
+	case l.tx != nil && !l.tx.waits:
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := l.commit(true, func(*tx) error { return nil }); err != nil {
+		return fmt.Errorf("cannot post what was booked last: %w", err)
+	}
+	return nil
+}
+
+// change is update; unless whole, what f books may wait in the journal.
+func (l *Ledger) change(ctx context.Context, whole bool, f func(t *tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -194,28 +220,38 @@ func (l *Ledger) update(ctx context.Context, f func(t *tx) error) error {
 	if l.closed {
 		return ErrClosed
 	}
-	if l.cache == nil {
-		c, err := loadCache(l.w)
-		if err != nil {
+	return l.commit(whole, f)
+}
+
+func (l *Ledger) commit(whole bool, f func(t *tx) error) error {
+	if l.tx == nil {
+		if err := l.load(); err != nil {
 			return err
 		}
-		l.cache = c
 	}
-	t := newTx(l)
+	t := l.tx
+	t.whole = whole
 	committed := false
 	defer func() {
 		if !committed {
-			l.cache = nil
+			l.tx = nil
 			_ = l.w.script("ROLLBACK") // fails where SQLite has rolled back already
 		}
 	}()
 	if err := l.w.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
+	if !t.waits {
+		t.since = t.c.now
+	}
 	if err := f(t); err != nil {
 		return err
 	}
-	if err := t.flush(); err != nil {
+	write := t.journal
+	if t.due() {
+		t.whole, write = true, t.post
+	}
+	if err := write(); err != nil {
 		return err
 	}
 	failpoint.Hit(failpoint.LedgerBeforeCommit)
@@ -224,7 +260,10 @@ func (l *Ledger) update(ctx context.Context, f func(t *tx) error) error {
 	}
 	committed = true
 	failpoint.Hit(failpoint.LedgerAfterCommit)
-	l.cache.settle(t)
+	if t.whole {
+		t.c.settle(t.nodes)
+		t.nodes, t.windows, t.waits = t.nodes[:0], 0, false
+	}
 	return nil
 }
 

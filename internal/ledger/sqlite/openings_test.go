@@ -73,7 +73,7 @@ func TestAnOpeningThatFailsStopsNoOther(t *testing.T) {
 	}
 	l.mu.Lock()
 	err := l.w.exec("UPDATE node SET past = 'damaged' WHERE name = ?", "n1")
-	l.cache = nil
+	l.tx = nil
 	l.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)

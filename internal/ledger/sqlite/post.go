@@ -21,7 +21,8 @@ func (t *tx) book(n *nodeState, acc *slotAcc, cat *catState, w *window.Window, h
 	acc.seen = append(acc.seen, hash)
 	t.touchAcc(acc)
 	t.touchNode(n)
-	if err := t.bookPostings(n, acc.slot, w); err != nil {
+	t.windows++
+	if err := t.bookPostings(n, acc, w); err != nil {
 		return err
 	}
 	if err := t.present(n, w.StartMS, w.EndMS, cat.leafs, w.Final); err != nil {
@@ -53,6 +54,7 @@ func (t *tx) bookRanges(n *nodeState, acc *slotAcc, cat *catState, w *window.Win
 	}
 	acc.metered += add.metered
 	t.toCluster(acc.slot, n.cluster.id, add)
+	t.entry.window(n, acc.slot, add)
 	for i := range w.Ranges {
 		r := &w.Ranges[i]
 		o, err := t.odometer(n, cat, r.Meter)
@@ -154,7 +156,7 @@ func (t *tx) retire(n *nodeState, cat *catState) error {
 }
 
 // bookPostings moves the booked side.
-func (t *tx) bookPostings(n *nodeState, slot int64, w *window.Window) error {
+func (t *tx) bookPostings(n *nodeState, acc *slotAcc, w *window.Window) error {
 	var few [8]*jobNode
 	jobs := few[:0]
 	for i := range w.Jobs {
@@ -164,6 +166,7 @@ func (t *tx) bookPostings(n *nodeState, slot int64, w *window.Window) error {
 		}
 		jobs = append(jobs, jn)
 	}
+	t.entry.count(len(w.Postings))
 	t.posted = t.posted[:0]
 	for _, jn := range jobs {
 		t.posted = append(t.posted, jn.job.project)
@@ -172,20 +175,22 @@ func (t *tx) bookPostings(n *nodeState, slot int64, w *window.Window) error {
 		p := &w.Postings[i]
 		if p.Job >= 0 {
 			jn := jobs[p.Job]
-			if err := t.jobPosted(jn, slot); err != nil {
+			if err := t.jobPosted(jn, acc.slot); err != nil {
 				return err
 			}
 			jn.add.post(p)
-			t.postTo(postKey{slot, n.id, jn.job.id}).post(p)
-			t.toProject(slot, jn.job.project).post(p)
+			acc.to(jn.job.id).post(p)
+			t.toProject(acc.slot, jn.job.project).post(p)
+			t.entry.posting(jn.job, true, p)
 			continue
 		}
 		j, err := t.c.nobody(n.cluster, p.Use)
 		if err != nil {
 			return err
 		}
-		t.postTo(postKey{slot, n.id, j.id}).post(p)
-		t.toProject(slot, j.project).post(p)
+		acc.to(j.id).post(p)
+		t.toProject(acc.slot, j.project).post(p)
+		t.entry.posting(j, false, p)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 // Catalogue implements ledger.Ledger.
 func (l *Ledger) Catalogue(ctx context.Context, n ledger.Node, id uint64) (*window.Catalogue, bool, error) {
 	var c *window.Catalogue
-	err := l.readTx(ctx, func(q *sql.Tx) error {
+	err := l.recordsTx(ctx, func(q *sql.Tx) error {
 		var body []byte
 		err := q.QueryRowContext(ctx, `SELECT k.body FROM catalogue k JOIN node n ON n.id = k.node_id JOIN cluster c ON c.id = n.cluster_id
 			WHERE c.name = ? AND n.name = ? AND k.id = ?`, n.Cluster, n.Name, int64(id)).Scan(&body)
@@ -38,7 +38,7 @@ func (l *Ledger) Catalogue(ctx context.Context, n ledger.Node, id uint64) (*wind
 // Clusters implements ledger.Ledger.
 func (l *Ledger) Clusters(ctx context.Context) ([]string, error) {
 	var out []string
-	err := l.readTx(ctx, func(q *sql.Tx) error {
+	err := l.recordsTx(ctx, func(q *sql.Tx) error {
 		return each(ctx, q, func(scan func(...any) error) error {
 			var name string
 			err := scan(&name)
@@ -216,7 +216,7 @@ func (l *Ledger) Events(ctx context.Context, f ledger.EventFilter) ([]ledger.Eve
 		f.ToMS = forever
 	}
 	var out []ledger.EventRow
-	err := l.readTx(ctx, func(q *sql.Tx) error {
+	err := l.recordsTx(ctx, func(q *sql.Tx) error {
 		return each(ctx, q, func(scan func(...any) error) error {
 			var e ledger.EventRow
 			err := scan(&e.Node.Cluster, &e.Node.Name, &e.Event.AtMS, &e.Event.Kind, &e.Event.Meter, &e.Event.Detail)
@@ -236,7 +236,7 @@ func (l *Ledger) Events(ctx context.Context, f ledger.EventFilter) ([]ledger.Eve
 // Quarantine implements ledger.Ledger, oldest first.
 func (l *Ledger) Quarantine(ctx context.Context) ([]ledger.QuarantineEntry, error) {
 	var out []ledger.QuarantineEntry
-	err := l.readTx(ctx, func(q *sql.Tx) error {
+	err := l.recordsTx(ctx, func(q *sql.Tx) error {
 		return each(ctx, q, func(scan func(...any) error) error {
 			var e ledger.QuarantineEntry
 			err := scan(&e.ID, &e.Node.Cluster, &e.Node.Name, &e.AtMS, &e.StartMS, &e.EndMS, &e.Reason, &e.Energy, &e.Settled)

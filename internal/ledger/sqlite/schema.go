@@ -6,7 +6,7 @@ const (
 	// applicationID marks the file as ours ("wled").
 	applicationID = 0x776c6564
 	// schemaVersion is what this program reads and writes.
-	schemaVersion = 2
+	schemaVersion = 3
 	// forever ends a presence that goes on.
 	forever = int64(1<<63 - 1)
 )
@@ -105,6 +105,13 @@ CREATE TABLE presence (
   gpu INTEGER NOT NULL, cpu INTEGER NOT NULL, memory INTEGER NOT NULL, other INTEGER NOT NULL, node INTEGER NOT NULL);
 CREATE INDEX presence_by_node ON presence (node_id, to_ms);
 CREATE INDEX presence_by_cluster ON presence (cluster_id, to_ms);
+` + journalTable
+
+// journalTable is a table of its own for the sake of upgrade.
+const journalTable = `
+-- journal: what transactions booked and is not posted to the tables yet: to
+-- node_end, node_slot, seen, posting, and the roll-ups.
+CREATE TABLE journal (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 `
 
 // jobTable is a table of its own for the sake of upgrade, which makes it anew.
@@ -152,6 +159,7 @@ func upgrades() map[int64]string {
 			INSERT INTO job SELECT id, cluster_id, ext_id, restart, submit_ms, project_id, user_name, start_ms, end_ms, open_nodes,
 				first_slot, last_slot, CASE WHEN start_ms <> 0 OR first_slot <= last_slot OR ext_id = '' THEN 1 ELSE 0 END, restart, submit_ms, 0 FROM job_old;
 			DROP TABLE job_old; ` + factTables,
+		2: journalTable,
 	}
 }
 
@@ -160,6 +168,6 @@ func tables() []string {
 	return []string{
 		"cluster", "policy", "node", "node_end", "catalogue", "odometer", "node_slot", "seen", "project", "job",
 		"posting", "job_node", "project_slot", "project_day", "project_total", "cluster_slot", "cluster_day",
-		"job_day", "project_jobs", "hole", "quarantine", "event", "presence", "job_fact", "project_fact", "mark",
+		"job_day", "project_jobs", "hole", "quarantine", "event", "presence", "job_fact", "project_fact", "mark", "journal",
 	}
 }

@@ -1,6 +1,9 @@
 package sqlite
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/wattledger/wattledger/internal/failpoint"
 	"github.com/wattledger/wattledger/internal/window"
 )
@@ -18,8 +21,6 @@ func day(slot int64) int64 {
 
 type slotKey struct{ slot, id int64 }
 
-type postKey struct{ slot, node, job int64 }
-
 // clusterSums is a row of cluster_slot and cluster_day.
 type clusterSums struct{ metered, unbooked, device, absent int64 }
 
@@ -30,8 +31,9 @@ func (s *clusterSums) add(o clusterSums) {
 	s.absent += o.absent
 }
 
-// tx collects what a transaction changes; rows that many windows share are
-// written once, by flush.
+// tx collects what transactions change; rows that many windows share are written
+// once, by flush. What only the tables know waits from one transaction to the
+// next: it is in the journal.
 type tx struct {
 	l        *Ledger
 	c        *cache
@@ -40,25 +42,30 @@ type tx struct {
 	accs     []*slotAcc
 	jobs     []*jobState
 	jobNodes []*jobNode
-	posts    map[postKey]*sums
-	postKeys []postKey
 	projects map[slotKey]*sums
 	clusters map[slotKey]*clusterSums
 	newest   int64   // newest slot written
 	posted   []int64 // projects that the jobs of the last window were posted to
+
+	entry   entry
+	whole   bool  // this transaction posts everything
+	waits   bool  // something is in the journal and not posted
+	windows int   // booked and not posted
+	since   int64 // when the first of them came, ms
 }
 
-func newTx(l *Ledger) *tx {
-	return &tx{
-		l: l, c: l.cache, w: l.w,
-		posts: map[postKey]*sums{}, projects: map[slotKey]*sums{}, clusters: map[slotKey]*clusterSums{},
-	}
+func newTx(l *Ledger, c *cache) *tx {
+	return &tx{l: l, c: c, w: l.w, projects: map[slotKey]*sums{}, clusters: map[slotKey]*clusterSums{}}
 }
 
 func (t *tx) touchNode(n *nodeState) {
 	if !n.dirty {
 		n.dirty = true
 		t.nodes = append(t.nodes, n)
+	}
+	if !n.fresh {
+		n.fresh = true
+		t.entry.nodes = append(t.entry.nodes, n)
 	}
 }
 
@@ -67,6 +74,10 @@ func (t *tx) touchAcc(a *slotAcc) {
 		a.dirty = true
 		t.accs = append(t.accs, a)
 	}
+	if !a.fresh {
+		a.fresh = true
+		t.entry.accs = append(t.entry.accs, a)
+	}
 }
 
 func (t *tx) touchJob(j *jobState) {
@@ -74,17 +85,6 @@ func (t *tx) touchJob(j *jobState) {
 		j.dirty = true
 		t.jobs = append(t.jobs, j)
 	}
-}
-
-// postTo gives the sums a posting is added to, and counts nothing yet.
-func (t *tx) postTo(k postKey) *sums {
-	s := t.posts[k]
-	if s == nil {
-		s = &sums{}
-		t.posts[k] = s
-		t.postKeys = append(t.postKeys, k)
-	}
-	return s
 }
 
 func (t *tx) toProject(slot, project int64) *sums {
@@ -107,8 +107,15 @@ func (t *tx) toCluster(slot, cluster int64, add clusterSums) {
 	s.add(add)
 }
 
-// flush writes everything out.
+// flush writes everything to the tables, in their order.
 func (t *tx) flush() error {
+	slices.SortFunc(t.nodes, func(a, b *nodeState) int { return cmp.Compare(a.id, b.id) })
+	slices.SortFunc(t.accs, func(a, b *slotAcc) int {
+		return cmp.Or(cmp.Compare(a.slot, b.slot), cmp.Compare(a.node.id, b.node.id))
+	})
+	slices.SortFunc(t.jobNodes, func(a, b *jobNode) int {
+		return cmp.Or(cmp.Compare(a.job.id, b.job.id), cmp.Compare(a.node, b.node))
+	})
 	if err := t.flushMetered(); err != nil {
 		return err
 	}
@@ -119,6 +126,15 @@ func (t *tx) flush() error {
 	if err := t.flushRollups(); err != nil {
 		return err
 	}
+	t.accs = t.accs[:0]
+	if err := t.flushJobs(); err != nil {
+		return err
+	}
+	return t.prune()
+}
+
+// flushJobs writes what other rows name: it never waits.
+func (t *tx) flushJobs() error {
 	for _, j := range t.jobs {
 		if err := t.c.out.job.put(j); err != nil {
 			return err
@@ -126,10 +142,7 @@ func (t *tx) flush() error {
 		j.dirty = false
 	}
 	t.jobs = t.jobs[:0]
-	if err := t.c.out.job.flush(); err != nil {
-		return err
-	}
-	return t.prune()
+	return t.c.out.job.flush()
 }
 
 func (t *tx) flushMetered() error {
@@ -138,6 +151,7 @@ func (t *tx) flushMetered() error {
 		if err := out.nodeEnd.row(n.id, n.lastMS, encodeEnds(n.ends, n.lastMS), notNil(n.held)); err != nil {
 			return err
 		}
+		n.state = state{}
 	}
 	for _, a := range t.accs {
 		device := encodeTimes(&a.device, &a.absent)
@@ -147,22 +161,23 @@ func (t *tx) flushMetered() error {
 		if err := out.seen.row(a.slot, a.node.id, encodeSeen(a.seen, a.partial)); err != nil {
 			return err
 		}
-		a.stored, a.dirty = true, false
+		a.stored, a.known, a.state = true, len(a.seen), state{}
 		t.newest = max(t.newest, a.slot)
 	}
-	t.accs = t.accs[:0]
 	return flushAll(out.nodeEnd, out.nodeSlot, out.seen)
 }
 
 func (t *tx) flushPostings() error {
 	out := t.c.out
-	for _, k := range t.postKeys {
-		if err := out.posting.add(t.posts[k], k.slot, k.node, k.job); err != nil {
-			return err
+	for _, a := range t.accs {
+		for i := range a.posts {
+			p := &a.posts[i]
+			if err := out.posting.add(&p.add, a.slot, a.node.id, p.job); err != nil {
+				return err
+			}
 		}
+		a.posts = nil
 	}
-	clear(t.posts)
-	t.postKeys = t.postKeys[:0]
 	return out.posting.flush()
 }
 
@@ -172,7 +187,7 @@ func (t *tx) flushRollups() error {
 		if err := out.jobNode.add(&jn.add, jn.job.id, jn.node, jn.start, jn.end); err != nil {
 			return err
 		}
-		jn.add, jn.dirty = sums{}, false
+		jn.add, jn.state = sums{}, state{}
 	}
 	t.jobNodes = t.jobNodes[:0]
 	days, totals := map[slotKey]*sums{}, map[slotKey]*sums{}
