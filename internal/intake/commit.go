@@ -28,6 +28,7 @@ type request struct {
 	err     error
 	done    chan struct{} // closed when results or err are there
 	state   atomic.Int32  // waiting, taken or gone
+	over    atomic.Bool   // the first to say so writes results and err
 }
 
 // What becomes of a request in a lane.
@@ -42,36 +43,28 @@ func (in *Intake) submit(ctx context.Context, windows []ledger.Submission) ([]le
 	if len(windows) == 0 {
 		return nil, nil
 	}
-	select {
-	case <-in.closed:
-		return nil, errClosed
-	default:
-	}
 	r := &request{windows: windows, at: in.opts.Now(), done: make(chan struct{})}
 	if !in.laneOf(r).put(r) {
 		return nil, errBusy
 	}
-	in.metrics.queue.Set(float64(in.waiting()))
-	patience := time.NewTimer(in.opts.Patience)
-	defer patience.Stop()
-	select {
-	case <-r.done:
-		return r.results, r.err
-	case <-in.closed:
-		select {
-		case <-r.done:
-			return r.results, r.err
-		default:
-			return nil, errClosed
-		}
-	case <-ctx.Done():
-		// It may be booked yet: the agent sends it again and it is a duplicate.
-		in.leave(r)
-		return nil, errors.Join(errLate, ctx.Err())
-	case <-patience.C:
-		in.leave(r)
-		return nil, errLate
+	if in.closed.Load() && in.leave(r) { // Run has answered all that waited, before this one came
+		return nil, errClosed
 	}
+	in.metrics.queue.Set(float64(in.waiting()))
+	patience := time.AfterFunc(in.opts.Patience, func() { in.late(r, nil) })
+	defer patience.Stop()
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, func() { in.late(r, ctx.Err()) })()
+	}
+	<-r.done
+	return r.results, r.err
+}
+
+// late tells one who has waited long enough. It may be booked yet: the agent
+// sends it again and it is a duplicate.
+func (in *Intake) late(r *request, why error) {
+	in.leave(r)
+	r.finish(nil, errors.Join(errLate, why))
 }
 
 // commit books a group and answers it. If the ledger refuses the group, each
@@ -84,19 +77,19 @@ func (in *Intake) commit(group []*request) {
 	}
 	in.opts.Log.Error("the ledger did not book", zap.Int("requests", len(group)), zap.Error(err))
 	if len(group) == 1 {
-		finish(group[0], nil, fmt.Errorf("%w: %w", errLedger, err))
+		group[0].finish(nil, fmt.Errorf("%w: %w", errLedger, err))
 		return
 	}
 	const enough = 3
 	failed, booked := 0, false
 	for _, r := range group {
 		if failed >= enough && !booked {
-			finish(r, nil, fmt.Errorf("%w: %w", errLedger, err))
+			r.finish(nil, fmt.Errorf("%w: %w", errLedger, err))
 			continue
 		}
 		if err = in.book([]*request{r}); err != nil {
 			failed++
-			finish(r, nil, fmt.Errorf("%w: %w", errLedger, err))
+			r.finish(nil, fmt.Errorf("%w: %w", errLedger, err))
 			continue
 		}
 		booked = true
@@ -133,7 +126,7 @@ func (in *Intake) book(group []*request) error {
 	in.metrics.lastCommit.Set(float64(now.UnixMilli()) / 1e3)
 	rest := results
 	for _, r := range group {
-		finish(r, rest[:len(r.windows):len(r.windows)], nil)
+		r.finish(rest[:len(r.windows):len(r.windows)], nil)
 		rest = rest[len(r.windows):]
 	}
 	in.tell(all, results)
@@ -163,7 +156,10 @@ func (in *Intake) tell(all []ledger.Submission, results []ledger.Result) {
 	}
 }
 
-func finish(r *request, results []ledger.Result, err error) {
-	r.results, r.err = results, err
-	close(r.done)
+// finish tells whoever waits what became of it; only the first time counts.
+func (r *request) finish(results []ledger.Result, err error) {
+	if r.over.CompareAndSwap(false, true) {
+		r.results, r.err = results, err
+		close(r.done)
+	}
 }

@@ -41,11 +41,13 @@ func (l *lane) put(r *request) bool {
 
 // leave gives up the place of a request that nobody waits for any more, unless it
 // is in a commit.
-func (in *Intake) leave(r *request) {
-	if r.state.CompareAndSwap(waiting, gone) {
-		in.laneOf(r).waiting.Add(-int64(len(r.windows)))
-		in.metrics.queue.Set(float64(in.waiting()))
+func (in *Intake) leave(r *request) bool {
+	if !r.state.CompareAndSwap(waiting, gone) {
+		return false
 	}
+	in.laneOf(r).waiting.Add(-int64(len(r.windows)))
+	in.metrics.queue.Set(float64(in.waiting()))
+	return true
 }
 
 func (in *Intake) laneOf(r *request) *lane {

@@ -46,7 +46,7 @@ func (in *Intake) counted(h func(w http.ResponseWriter, r *http.Request) answer)
 			http.Error(w, a.err.Error(), a.code)
 			return
 		}
-		w.Header().Set("Content-Type", wire.ContentType)
+		w.Header()["Content-Type"] = in.contentType
 		w.WriteHeader(a.code)
 		_, _ = w.Write(a.body) // an agent that is gone sends again
 	})

@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -108,9 +109,11 @@ type Intake struct {
 	live       lane      // what agents tell as it happens
 	bulk       lane      // backlogs
 	heldSince  time.Time // of Run's goroutine: since when backlogs wait
-	closed     chan struct{}
-	kept       *kept.Conns
-	forbidden  *obs.Limit
+	closed     atomic.Bool
+	// contentType is a header's value that all answers share.
+	contentType []string
+	kept        *kept.Conns
+	forbidden   *obs.Limit
 }
 
 // New makes an Intake and registers its metrics.
@@ -130,8 +133,8 @@ func New(o Options) (*Intake, error) {
 		opts: o, metrics: m, catalogues: newCatalogues(o.Ledger, maxCachedMeters),
 		large: semaphore.NewWeighted(max(o.MemoryBytes/4*3, wire.MaxBody)), small: semaphore.NewWeighted(o.MemoryBytes / 4), unpack: unpack,
 		live: lane{queue: make(chan *request, 16_384), most: int64(o.QueueWindows)},
-		bulk: lane{queue: make(chan *request, 4096), most: int64(o.QueueWindows / 2)}, closed: make(chan struct{}),
-		kept:      &kept.Conns{Log: o.Log},
+		bulk: lane{queue: make(chan *request, 4096), most: int64(o.QueueWindows / 2)},
+		kept: &kept.Conns{Log: o.Log}, contentType: []string{wire.ContentType},
 		forbidden: &obs.Limit{Every: time.Minute, Now: o.Now},
 	}, nil
 }
@@ -149,12 +152,28 @@ func (in *Intake) Shutdown(ctx context.Context) error { return in.kept.Shutdown(
 // Run books what arrives until ctx ends; then it books what still waits, answers
 // it, and returns. End the HTTP server first, so that nothing more arrives.
 func (in *Intake) Run(ctx context.Context) error {
-	defer close(in.closed)
 	for {
 		group := in.gather(ctx)
 		if len(group) == 0 {
+			in.closed.Store(true)
+			in.turnAway()
 			return nil
 		}
 		in.commit(group)
+	}
+}
+
+// turnAway answers what came when Run was about to end.
+func (in *Intake) turnAway() {
+	for {
+		var r *request
+		select {
+		case r = <-in.live.queue:
+		case r = <-in.bulk.queue:
+		default:
+			return
+		}
+		in.leave(r)
+		r.finish(nil, errClosed)
 	}
 }

@@ -48,7 +48,7 @@ func (c *Conns) Len() int {
 }
 
 // Handler serves with h, and takes over the connection of a request that was
-// answered with 200. h must not rely on the request's context ending when the
+// answered with 200. h must leave the request's header as it is, must not rely on the request's context ending when the
 // client goes, on http.ResponseController, nor send its answer in parts: what it
 // writes is sent when it returns.
 func (c *Conns) Handler(h http.Handler) http.Handler {
@@ -170,6 +170,7 @@ type conn struct {
 	busy    atomic.Bool // a request is under way
 	until   time.Time   // the deadline that is set
 
+	like  like          // the request before
 	block bytes.Reader  // a request's header
 	lines *bufio.Reader // on block
 	out   []byte
@@ -239,6 +240,10 @@ func (k *conn) next() (*http.Request, error) {
 		return nil, errNotPlain
 	}
 	end += 4
+	if r := k.like.request(b[:end]); r != nil {
+		_, _ = k.in.Discard(end)
+		return r, nil
+	}
 	k.block.Reset(b[:end])
 	if k.lines == nil {
 		k.lines = bufio.NewReaderSize(&k.block, 1024)
@@ -248,8 +253,9 @@ func (k *conn) next() (*http.Request, error) {
 	if err != nil || !plain(r) || k.lines.Buffered()+k.block.Len() > 0 { // a header that ends before
 		return nil, errNotPlain
 	}
-	_, _ = k.in.Discard(end)
 	r.RemoteAddr = k.from
+	k.like.learn(b[:end], r)
+	_, _ = k.in.Discard(end)
 	return r, nil
 }
 

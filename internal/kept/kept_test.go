@@ -90,11 +90,21 @@ func (s *site) windows(w http.ResponseWriter, r *http.Request) {
 	case bytes.HasPrefix(b, []byte("teapot")):
 		w.WriteHeader(http.StatusTeapot)
 	}
+	if n := r.Header.Get("Content-Length"); n != "" && (n != fmt.Sprint(len(b)) || r.ContentLength != int64(len(b))) && strings.TrimLeft(n, "0") != fmt.Sprint(len(b)) {
+		http.Error(w, fmt.Sprintf("a length of %s, %d, and a body of %d", n, r.ContentLength, len(b)), http.StatusInternalServerError)
+		return
+	}
 	_, _ = fmt.Fprintf(w, "%d bytes of %s: %.40q\n", len(b), r.Header.Get("Authorization"), b)
 }
 
 func post(body string, more ...string) string {
 	return fmt.Sprintf("POST /windows HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%s\r\n%s", len(body), strings.Join(more, ""), body)
+}
+
+// length is a request whose header differs from another one's in its length alone,
+// or pretends to.
+func length(s string) string {
+	return "POST /windows HTTP/1.1\r\nHost: a\r\nContent-Length: " + s + "\r\n\r\nabc"
 }
 
 func dial(tb testing.TB, srv *httptest.Server) net.Conn {
@@ -350,6 +360,9 @@ func FuzzAsNetHTTP(f *testing.F) {
 		"\r\n" + post("a"), "POST /windows HTTP/1.1\nHost: a\nContent-Length: 1\n\nx", "GET / HTTP/1.1\r\nHost: a\r\n\r\n" + post("z"),
 		post("unread", "Authorization: nobody\r\n") + post("b"), post("teapot") + "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", post("panic") + post("b"),
 		"POST /windows HTTP/1.1\r\nHost: a\r\nContent-Length: 1\n\r\n\r\n0000",
+		post("a") + length("+3") + length("003") + length("3"), post("a") + length("3x"), post("a") + length("-3"), post("a") + length(" 3"), post("a") + length(""),
+		post("a") + length("3\r\nContent-Length: 4"), length("3\r\nContent-Length: 3") + length("3\r\nContent-Length: 4"), post("a") + length("99999999999999999999"),
+		post("a") + length("3\r\n\r\nabcPOST"), length("3\r\nx-content-length: 3") + length("2\r\nx-content-length: 3"),
 		post("abc")[:50], "0", "POST /windows HTTP/1.1\r\nHost:00\"0\r\n\r\n0", "POST /windows HTTP/1.1\r\n Host: a\r\n\r\n", post("a", "Connection: upgrade\r\nUpgrade: x\r\n"),
 	} {
 		f.Add([]byte(text))

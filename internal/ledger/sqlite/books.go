@@ -43,6 +43,48 @@ func (l *Ledger) readTx(ctx context.Context, f func(q *sql.Tx) error) error {
 	return l.recordsTx(ctx, f)
 }
 
+// waitingTx is readTx for those who add what waits themselves.
+func (l *Ledger) waitingTx(ctx context.Context, f func(q *sql.Tx, w *waiting) error) error {
+	q, err := l.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // it may have to wait for a connection
+	if err != nil {
+		return l.orClosed(err)
+	}
+	w, err := l.sameMoment(ctx, q)
+	if err == nil {
+		err = f(q, w)
+	}
+	return errors.Join(err, q.Rollback())
+}
+
+// sameMoment gives what waits, and lets a view of the tables begin at that moment.
+func (l *Ledger) sameMoment(ctx context.Context, q *sql.Tx) (*waiting, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, ErrClosed
+	}
+	if l.tx == nil { // what waits is in the journal alone
+		if err := l.load(); err != nil {
+			return nil, err
+		}
+	}
+	var version int64 // SQLite's view begins with the first row that is read
+	if err := q.QueryRowContext(ctx, "SELECT version FROM schema_version").Scan(&version); err != nil {
+		return nil, err
+	}
+	return l.tx.waiting(), nil
+}
+
+// orClosed is ErrClosed where the ledger is.
+func (l *Ledger) orClosed(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	return err
+}
+
 // recordsTx is readTx for tables that the journal has nothing for.
 func (l *Ledger) recordsTx(ctx context.Context, f func(q *sql.Tx) error) error {
 	l.mu.Lock()

@@ -40,7 +40,7 @@ func (l *Ledger) Describe(ctx context.Context, facts []ledger.JobFacts) error {
 		return cmp.Or(cmp.Compare(a.Job.ID, b.Job.ID), cmp.Compare(a.Job.SubmitMS, b.Job.SubmitMS), cmp.Compare(a.Job.StartMS, b.Job.StartMS))
 	})
 	for part := range slices.Chunk(facts, describeAtOnce) {
-		err := l.update(ctx, func(t *tx) error {
+		err := l.change(ctx, false, func(t *tx) error {
 			for i := range part {
 				if err := t.describeRun(&part[i]); err != nil {
 					return fmt.Errorf("job %s: %w", part[i].Job.ID, err)
@@ -302,7 +302,7 @@ func unpackNodes(b []byte) ([]string, error) {
 
 // Mark implements ledger.Ledger.
 func (l *Ledger) Mark(ctx context.Context, name string, atMS int64) error {
-	err := l.update(ctx, func(t *tx) error {
+	err := l.change(ctx, false, func(t *tx) error {
 		return t.w.exec("INSERT INTO mark(name, at_ms) VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET at_ms = excluded.at_ms", name, atMS)
 	})
 	if err != nil {
@@ -318,7 +318,7 @@ func (l *Ledger) PutProjects(ctx context.Context, facts []ledger.ProjectFacts) e
 			return fmt.Errorf("cannot keep project %.40q: a cluster and a name are needed, neither longer than %d bytes", f.Name, window.MaxName)
 		}
 	}
-	err := l.update(ctx, func(t *tx) error {
+	err := l.change(ctx, false, func(t *tx) error {
 		for _, f := range facts {
 			cl, err := t.c.cluster(f.Cluster, true)
 			if err != nil {

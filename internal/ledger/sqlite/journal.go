@@ -13,8 +13,8 @@ import (
 // A node's window touches some ten rows of as many tables, and the next one the
 // same ten. Writing them each time is most of what a window costs, of CPU and of
 // the disk; so a transaction of plain windows writes an entry of the journal, as
-// bookkeepers do, and the rows are posted from memory later: before anything is
-// read or anything else is written, and at the latest when so much waits. The
+// bookkeepers do, and the rows are posted from memory later: before the books are
+// read or corrected, and at the latest when so much waits. The
 // entry says what the rows are to be (of a node and its slot) or what is to be
 // added to them (of postings and sums), so that posting it needs no decision.
 const (
@@ -97,6 +97,26 @@ func appendBytes(b, s []byte) []byte {
 // due tells whether this transaction must post what waits.
 func (t *tx) due() bool {
 	return t.whole || t.windows >= maxWaiting || t.waits && t.c.now-t.since >= waitAtMost
+}
+
+// waiting is what readers need of what is not posted yet.
+type waiting struct {
+	projects map[int64]*sums // to be added to their totals
+	lastMS   map[int64]int64 // of nodes
+}
+
+func (t *tx) waiting() *waiting {
+	w := &waiting{projects: map[int64]*sums{}, lastMS: make(map[int64]int64, len(t.nodes))}
+	for k, s := range t.projects {
+		if w.projects[k.id] == nil {
+			w.projects[k.id] = &sums{}
+		}
+		w.projects[k.id].add(s)
+	}
+	for _, n := range t.nodes {
+		w.lastMS[n.id] = n.lastMS
+	}
+	return w
 }
 
 // journal writes what the transaction booked as one entry.

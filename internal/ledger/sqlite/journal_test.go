@@ -177,8 +177,8 @@ func TestJournal(t *testing.T) {
 	ledgertest.Run(t, func(t *testing.T, dir string) ledger.Ledger { return openTwins(t, dir) })
 }
 
-// waiting tells how many entries the journal has.
-func waiting(t *testing.T, l *Ledger) int64 {
+// entries tells how many the journal has.
+func entries(t *testing.T, l *Ledger) int64 {
 	t.Helper()
 	row, err := l.w.first("SELECT COUNT(*) FROM journal")
 	if err != nil {
@@ -199,26 +199,46 @@ func TestWaiting(t *testing.T) {
 	book := func(want int64) {
 		t.Helper()
 		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step)))
-		if n := waiting(t, l); n != want {
+		if n := entries(t, l); n != want {
 			t.Errorf("%d entries wait; want %d", n, want)
 		}
 	}
 	book(1) // the job is new, the meters are, and its node is present
 	book(2)
 	b, err := l.Books(ctx, cluster, ledgertest.Start, ledgertest.Start+dayMS, ledgertest.Start+dayMS)
-	if err != nil || b.Metered == 0 || len(b.Projects) != 1 || waiting(t, l) != 0 {
-		t.Errorf("books = %+v, %v, and %d entries wait", b, err, waiting(t, l))
+	if err != nil || b.Metered == 0 || len(b.Projects) != 1 || entries(t, l) != 0 {
+		t.Errorf("books = %+v, %v, and %d entries wait", b, err, entries(t, l))
 	}
 	book(1)
-	if err := l.Assign(ctx, cluster, window.Job{ID: "7"}, "Q"); err != nil || waiting(t, l) != 0 {
-		t.Errorf("%v, and %d entries wait behind a correction", err, waiting(t, l))
+	book(2)
+	ts, err := l.Totals(ctx)
+	if err != nil || len(ts) != 2 || ts[1].Project != "P" || entries(t, l) != 2 {
+		t.Errorf("totals = %+v, %v, and %d entries wait", ts, err, entries(t, l))
+	}
+	ns, err := l.Nodes(ctx)
+	if err != nil || len(ns) != 1 || ns[0].LastMS != a.At || entries(t, l) != 2 {
+		t.Errorf("nodes = %+v, %v, and %d entries wait", ns, err, entries(t, l))
+	}
+	if err := l.posted(ctx); err != nil {
+		t.Fatal(err)
+	}
+	again, err := l.Totals(ctx)
+	if err != nil || !reflect.DeepEqual(ts, again) {
+		t.Errorf("before: %+v; after: %+v, %v", ts, again, err)
+	}
+	if again, err := l.Nodes(ctx); err != nil || !reflect.DeepEqual(ns, again) {
+		t.Errorf("before: %+v; after: %+v, %v", ns, again, err)
+	}
+	book(1)
+	if err := l.Assign(ctx, cluster, window.Job{ID: "7"}, "Q"); err != nil || entries(t, l) != 0 {
+		t.Errorf("%v, and %d entries wait behind a correction", err, entries(t, l))
 	}
 	book(1)
 	ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step)))
 	late := a.Submit(a.Next(step))
 	late.NowMS = l.tx.since + waitAtMost
 	ledgertest.Want(t, l, ledger.Booked, late)
-	if n := waiting(t, l); n != 0 {
+	if n := entries(t, l); n != 0 {
 		t.Errorf("%d entries wait after %d ms", n, int64(waitAtMost))
 	}
 	l.tx.windows = maxWaiting - 1
@@ -262,8 +282,8 @@ func TestReadersWhoCannotPost(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := l.Totals(context.Background()); err == nil || !strings.Contains(err.Error(), "disk on fire") {
-			t.Errorf("Totals = %v", err)
+		if _, err := l.Jobs(context.Background(), ledger.JobFilter{}); err == nil || !strings.Contains(err.Error(), "disk on fire") {
+			t.Errorf("Jobs = %v", err)
 		}
 	}
 	if err := l.w.script("DROP TRIGGER boom"); err != nil {

@@ -160,16 +160,23 @@ func (l *Ledger) Jobs(ctx context.Context, f ledger.JobFilter) ([]ledger.JobBook
 	return out, nil
 }
 
-// Totals implements ledger.Ledger, by cluster and project.
+// Totals implements ledger.Ledger, by cluster and project. It is read all the time:
+// what waits is added here, and posted another time.
 func (l *Ledger) Totals(ctx context.Context) ([]ledger.ProjectTotal, error) {
 	var out []ledger.ProjectTotal
-	err := l.readTx(ctx, func(q *sql.Tx) error {
+	err := l.waitingTx(ctx, func(q *sql.Tx, w *waiting) error {
 		return each(ctx, q, func(scan func(...any) error) error {
 			var t ledger.ProjectTotal
 			var s sums
-			var use int64
-			if err := scan(s.scan(&t.Cluster, &t.Project, &use)...); err != nil {
+			var id, use int64
+			var posted bool
+			if err := scan(s.scan(&id, &posted, &t.Cluster, &t.Project, &use)...); err != nil {
 				return err
+			}
+			if add := w.projects[id]; add != nil {
+				s.add(add)
+			} else if !posted {
+				return nil
 			}
 			s.into(&t.Amounts, projectUse(use))
 			if n := len(out); n > 0 && out[n-1].Cluster == t.Cluster && out[n-1].Project == t.Project {
@@ -178,7 +185,7 @@ func (l *Ledger) Totals(ctx context.Context) ([]ledger.ProjectTotal, error) {
 			}
 			out = append(out, t)
 			return nil
-		}, "SELECT c.name, p.name, p.use_of, "+cells("t.%")+` FROM project_total t JOIN project p ON p.id = t.project_id
+		}, "SELECT p.id, t.project_id IS NOT NULL, c.name, p.name, p.use_of, "+cells("COALESCE(t.%, 0)")+` FROM project p LEFT JOIN project_total t ON t.project_id = p.id
 			JOIN cluster c ON c.id = p.cluster_id ORDER BY c.name, p.name, p.use_of`)
 	})
 	if err != nil {
@@ -187,16 +194,20 @@ func (l *Ledger) Totals(ctx context.Context) ([]ledger.ProjectTotal, error) {
 	return out, nil
 }
 
-// Nodes implements ledger.Ledger, by cluster and name.
+// Nodes implements ledger.Ledger, by cluster and name. It posts nothing, as Totals.
 func (l *Ledger) Nodes(ctx context.Context) ([]ledger.NodeStatus, error) {
 	var out []ledger.NodeStatus
-	err := l.readTx(ctx, func(q *sql.Tx) error {
+	err := l.waitingTx(ctx, func(q *sql.Tx, w *waiting) error {
 		return each(ctx, q, func(scan func(...any) error) error {
 			var n ledger.NodeStatus
-			err := scan(&n.Node.Cluster, &n.Node.Name, &n.Incarnation, &n.LastMS, &n.Left, &n.Fenced, &n.Conflicts)
+			var id int64
+			err := scan(&id, &n.Node.Cluster, &n.Node.Name, &n.Incarnation, &n.LastMS, &n.Left, &n.Fenced, &n.Conflicts)
+			if last, ok := w.lastMS[id]; ok {
+				n.LastMS = last
+			}
 			out = append(out, n)
 			return err
-		}, `SELECT c.name, n.name, n.incarnation, e.last_ms,
+		}, `SELECT n.id, c.name, n.name, n.incarnation, e.last_ms,
 				EXISTS (SELECT 1 FROM presence p WHERE p.node_id = n.id) AND NOT EXISTS (SELECT 1 FROM presence p WHERE p.node_id = n.id AND p.to_ms = ?),
 				n.fenced, n.conflicts FROM node n
 			JOIN cluster c ON c.id = n.cluster_id JOIN node_end e ON e.node_id = n.id ORDER BY c.name, n.name`, forever)
