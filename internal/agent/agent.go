@@ -273,6 +273,9 @@ func (a *Agent) result(r sample.Result) {
 // that has nothing to read says so once, and no meter is missing for it: most
 // nodes have not the hardware of every source.
 func (a *Agent) complain(source string, errs []error) {
+	if len(errs) == 0 && len(a.said[source]) == 0 {
+		return
+	}
 	said := make(map[string]string, len(errs))
 	for _, err := range errs {
 		text, meter := err.Error(), ""
@@ -348,7 +351,7 @@ func (a *Agent) answer(now time.Time) {
 func (a *Agent) observe() {
 	a.placeLate()
 	batch := a.batch
-	a.batch = nil
+	a.batch = make([]collector.Reading, 0, len(batch))
 	a.book(a.pipe.Observe(a.now(), batch))
 	if a.opt.Seen != nil {
 		a.opt.Seen(batch, a.pipe.Odometer, a.state.Jobs.Open)

@@ -147,7 +147,7 @@ func (p *Pipeline) pieces(t *sample.Track, e edge, end rangeEnd, reached bool, w
 	if !reached {
 		wallEnd = clamp(end.ns, startNS, endNS)
 	}
-	var out []attribution.Piece
+	out := make([]attribution.Piece, 0, len(marks)+2)
 	wall := startNS
 	if e.ns > startNS+sample.EdgeTolerance { // the meter was first read later
 		first := min(floorMS(e.ns), w.EndMS)

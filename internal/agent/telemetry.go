@@ -55,11 +55,14 @@ func (p *Pipeline) telemetry(w *window.Window) {
 	slices.SortFunc(keys, func(a, b gaugeKey) int {
 		return cmp.Or(cmp.Compare(a.meter, b.meter), cmp.Compare(a.name, b.name))
 	})
-	for _, k := range keys {
+	w.Telemetry = slices.Grow(w.Telemetry, len(keys))
+	means := make([]int64, len(keys)) // each series has one of them
+	for i, k := range keys {
 		g := p.gauges[k]
+		means[i] = milli(g.sum / float64(g.n))
 		w.Telemetry = append(w.Telemetry, window.Series{
 			Meter: p.meterOf(k.meter), Name: k.name, StartMS: w.StartMS, StepMS: w.EndMS - w.StartMS,
-			Milli: []int64{milli(g.sum / float64(g.n))}, Max: milli(g.max), Last: milli(g.last),
+			Milli: means[i : i+1 : i+1], Max: milli(g.max), Last: milli(g.last),
 		})
 	}
 	clear(p.gauges)
@@ -80,7 +83,7 @@ func (p *Pipeline) power(w *window.Window) {
 		if n.Class != energy.GPU && n.Class != energy.Node {
 			continue
 		}
-		s := window.Series{Meter: i, Name: powerSeries, StartMS: w.StartMS, StepMS: 1000}
+		s := window.Series{Meter: i, Name: powerSeries, StartMS: w.StartMS, StepMS: 1000, Milli: make([]int64, 0, (w.EndMS-w.StartMS)/1000)}
 		for ms := w.StartMS; ms+1000 <= w.EndMS; ms += 1000 {
 			a, _ := p.tracks[i].At(ms * 1e6)
 			b, _ := p.tracks[i].At((ms + 1000) * 1e6)

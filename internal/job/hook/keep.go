@@ -101,6 +101,9 @@ func openKept(dir string, mayMake bool) (*keptDir, error) {
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil, fmt.Errorf("cannot use %s as the folder of edges: it is a link, or no folder; remove it", dir)
 	}
+	if errors.Is(err, unix.ENOENT) {
+		return nil, fs.ErrNotExist // ordinary, and looked for all the time
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the folder of edges %s: %w", dir, err)
 	}

@@ -106,5 +106,8 @@ func isFolder(dir string, known map[string]bool) bool {
 
 // unescape undoes escape.
 func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
 	return strings.NewReplacer(`\\`, `\`, `\*`, `*`, `\?`, `?`, `\[`, `[`).Replace(s)
 }

@@ -82,6 +82,9 @@ func (t Tree) nodes() []string {
 
 // escape keeps path.Match from reading a node's name as a pattern.
 func escape(s string) string {
+	if !strings.ContainsAny(s, `\*?[`) {
+		return s
+	}
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
 }
 

@@ -56,6 +56,7 @@ func (l *Ledger) Audit(ctx context.Context, cluster string, fromMS, toMS int64) 
 			if toMS, err = a.end(ctx); err != nil {
 				return err
 			}
+			toMS = max(toMS, fromMS) // nothing is booked since
 		}
 		if a.p, err = newSpan(fromMS, toMS); err != nil {
 			return err

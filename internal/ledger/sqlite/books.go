@@ -37,42 +37,53 @@ func newSpan(fromMS, toMS int64) (span, error) {
 // readTx runs f in one read transaction: it sees one state of the books, with all
 // that was booked before.
 func (l *Ledger) readTx(ctx context.Context, f func(q *sql.Tx) error) error {
-	if err := l.posted(ctx); err != nil {
-		return err
-	}
-	return l.recordsTx(ctx, f)
+	return l.view(ctx, l.posted, f)
 }
 
 // waitingTx is readTx for those who add what waits themselves.
 func (l *Ledger) waitingTx(ctx context.Context, f func(q *sql.Tx, w *waiting) error) error {
+	var w *waiting
+	ready := func() error {
+		if l.tx == nil { // what waits is in the journal alone
+			if err := l.load(); err != nil {
+				return err
+			}
+		}
+		w = l.tx.waiting()
+		return nil
+	}
+	return l.view(ctx, ready, func(q *sql.Tx) error { return f(q, w) })
+}
+
+// recordsTx is readTx for tables that the journal has nothing for.
+func (l *Ledger) recordsTx(ctx context.Context, f func(q *sql.Tx) error) error {
+	return l.view(ctx, func() error { return nil }, f)
+}
+
+// view runs f in a read transaction whose view of the tables begins when ready has
+// run, before anybody else writes.
+func (l *Ledger) view(ctx context.Context, ready func() error, f func(q *sql.Tx) error) error {
 	q, err := l.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // it may have to wait for a connection
 	if err != nil {
 		return l.orClosed(err)
 	}
-	w, err := l.sameMoment(ctx, q)
-	if err == nil {
-		err = f(q, w)
+	if err = l.begin(ctx, q, ready); err == nil {
+		err = f(q)
 	}
 	return errors.Join(err, q.Rollback())
 }
 
-// sameMoment gives what waits, and lets a view of the tables begin at that moment.
-func (l *Ledger) sameMoment(ctx context.Context, q *sql.Tx) (*waiting, error) {
+func (l *Ledger) begin(ctx context.Context, q *sql.Tx, ready func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return nil, ErrClosed
+		return ErrClosed
 	}
-	if l.tx == nil { // what waits is in the journal alone
-		if err := l.load(); err != nil {
-			return nil, err
-		}
+	if err := errors.Join(ctx.Err(), ready()); err != nil {
+		return err
 	}
 	var version int64 // SQLite's view begins with the first row that is read
-	if err := q.QueryRowContext(ctx, "SELECT version FROM schema_version").Scan(&version); err != nil {
-		return nil, err
-	}
-	return l.tx.waiting(), nil
+	return q.QueryRowContext(ctx, "SELECT version FROM schema_version").Scan(&version)
 }
 
 // orClosed is ErrClosed where the ledger is.
@@ -83,21 +94,6 @@ func (l *Ledger) orClosed(err error) error {
 		return ErrClosed
 	}
 	return err
-}
-
-// recordsTx is readTx for tables that the journal has nothing for.
-func (l *Ledger) recordsTx(ctx context.Context, f func(q *sql.Tx) error) error {
-	l.mu.Lock()
-	closed := l.closed
-	l.mu.Unlock()
-	if closed {
-		return ErrClosed
-	}
-	q, err := l.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(q), q.Rollback())
 }
 
 // each calls f for each row of a query.

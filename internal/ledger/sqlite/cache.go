@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/wattledger/wattledger/internal/energy"
 	"github.com/wattledger/wattledger/internal/ledger"
@@ -121,10 +122,11 @@ type slotAcc struct {
 	absent  [energy.NumClasses]int64
 	pieces  []piece
 	seen    []uint64
-	known   int       // so many of seen are in the journal or the tables
-	partial bool      // older hashes were pruned
-	stored  bool      // there is a row of node_slot
-	posts   []posting // not in the tables yet
+	known   int           // so many of seen are in the journal or the tables
+	partial bool          // older hashes were pruned
+	stored  bool          // there is a row of node_slot
+	posts   []posting     // not in the tables yet
+	places  map[int64]int // of jobs in posts, where they are many
 	state
 }
 
@@ -135,14 +137,33 @@ type posting struct {
 }
 
 // to gives the sums that are to be added to a job's row, and counts nothing yet.
-func (a *slotAcc) to(job int64) *sums {
-	for i := range a.posts {
-		if a.posts[i].job == job {
-			return &a.posts[i].add
-		}
+func (a *slotAcc) to(job int64) (s *sums, isNew bool) {
+	if i, ok := a.place(job); ok {
+		return &a.posts[i].add, false
 	}
 	a.posts = append(a.posts, posting{job: job})
-	return &a.posts[len(a.posts)-1].add
+	if a.places != nil {
+		a.places[job] = len(a.posts) - 1
+	}
+	return &a.posts[len(a.posts)-1].add, true
+}
+
+// fewPosts are looked through faster than a map.
+const fewPosts = 16
+
+func (a *slotAcc) place(job int64) (i int, ok bool) {
+	if a.places == nil && len(a.posts) > fewPosts {
+		a.places = make(map[int64]int, 2*len(a.posts))
+		for i := range a.posts {
+			a.places[a.posts[i].job] = i
+		}
+	}
+	if a.places != nil {
+		i, ok = a.places[job]
+		return i, ok
+	}
+	i = slices.IndexFunc(a.posts, func(p posting) bool { return p.job == job })
+	return i, i >= 0
 }
 
 // catState is a catalogue in use, with the odometers its meters were found to

@@ -172,6 +172,7 @@ func TestFailedTransaction(t *testing.T) {
 			if err := l.w.script("DROP TRIGGER boom"); err != nil {
 				t.Fatal(err)
 			}
+			l.ill = illness{} // a second later
 			rs := ledgertest.Book(t, l, s1, s3, s2, s1)
 			for i, want := range []ledger.Status{ledger.Booked, ledger.Quarantined, ledger.Booked, ledger.Duplicate} {
 				if rs[i].Status != want {

@@ -117,6 +117,7 @@ func (t *tx) runs(jn *jobNode, w *window.Job) {
 func (t *tx) touchJobNode(jn *jobNode) {
 	if !jn.dirty {
 		jn.dirty = true
+		t.rows++
 		t.jobNodes = append(t.jobNodes, jn)
 	}
 	if !jn.fresh {

@@ -3,7 +3,11 @@ package sqlite
 import (
 	"database/sql/driver"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"time"
+
+	sqlite3 "github.com/mattn/go-sqlite3"
 
 	"github.com/wattledger/wattledger/internal/energy"
 	"github.com/wattledger/wattledger/internal/failpoint"
@@ -18,8 +22,10 @@ import (
 // entry says what the rows are to be (of a node and its slot) or what is to be
 // added to them (of postings and sums), so that posting it needs no decision.
 const (
-	maxWaiting = 50_000 // windows
-	waitAtMost = 60_000 // ms, by the arrival of windows
+	maxWaiting      = 50_000 // windows
+	maxWaitingRows  = 400_000
+	maxWaitingBytes = 64 << 20
+	waitAtMost      = 60_000 // ms, by the arrival of windows
 )
 
 // entry is what a transaction booked, as the journal takes it.
@@ -64,6 +70,7 @@ func (e *entry) pack() []byte {
 		b = binary.AppendVarint(binary.AppendUvarint(b, uint64(a.node.id)), a.slot)
 		b = binary.AppendVarint(b, a.metered)
 		b = appendBytes(appendBytes(b, encodeTimes(&a.device, &a.absent)), encodePieces(nil, a.pieces))
+		b = binary.AppendUvarint(b, uint64(a.known))
 		b = appendBytes(b, encodeSeen(a.seen[a.known:], a.partial))
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.jobNodes)))
@@ -96,7 +103,8 @@ func appendBytes(b, s []byte) []byte {
 
 // due tells whether this transaction must post what waits.
 func (t *tx) due() bool {
-	return t.whole || t.windows >= maxWaiting || t.waits && t.c.now-t.since >= waitAtMost
+	return t.whole || t.windows >= maxWaiting || t.rows >= maxWaitingRows || t.bytes >= maxWaitingBytes || len(t.c.jobs) > maxJobs ||
+		t.waits && t.c.now-t.since >= waitAtMost
 }
 
 // waiting is what readers need of what is not posted yet.
@@ -127,7 +135,9 @@ func (t *tx) journal() error {
 	if len(t.entry.nodes) == 0 && len(t.entry.windows) == 0 {
 		return nil
 	}
-	if err := t.w.exec("INSERT INTO journal(body) VALUES (?)", t.entry.pack()); err != nil {
+	body := t.entry.pack()
+	t.bytes += len(body)
+	if err := t.w.exec("INSERT INTO journal(body) VALUES (?)", body); err != nil {
 		return err
 	}
 	failpoint.Hit(failpoint.LedgerInTransaction)
@@ -228,7 +238,7 @@ func (r *replay) ends(d *decoder) (err error) {
 
 func (r *replay) slot(d *decoder) error {
 	node, slot, metered := int64(d.uint()), d.int(), d.int()
-	times, pieces, seen := d.bytes(), d.bytes(), d.bytes()
+	times, pieces, known, seen := d.bytes(), d.bytes(), d.uint(), d.bytes()
 	if d.err != nil {
 		return d.err
 	}
@@ -244,7 +254,8 @@ func (r *replay) slot(d *decoder) error {
 		return err
 	}
 	hashes, partial, err := decodeSeen(seen)
-	a.seen, a.partial = append(a.seen, hashes...), partial
+	a.partial = partial || uint64(len(a.seen)) < known // some were pruned since
+	a.seen = append(a.seen, hashes...)
 	r.t.touchAcc(a)
 	return err
 }
@@ -274,7 +285,7 @@ func (r *replay) window(d *decoder) error {
 		if p.Class >= energy.NumClasses || p.Use >= energy.NumUses || p.Grade >= energy.NumGrades {
 			return errBlob
 		}
-		a.to(job).post(&p)
+		r.t.toPosting(a, job).post(&p)
 		r.t.toProject(slot, project).post(&p)
 		if !onNode {
 			continue
@@ -296,9 +307,12 @@ func (l *Ledger) load() error {
 		return err
 	}
 	if row != nil {
+		if err := l.ill.lately(); err != nil {
+			return err
+		}
 		if err := l.postJournal(); err != nil {
 			_ = l.w.script("ROLLBACK") // fails where SQLite has rolled back already
-			return fmt.Errorf("cannot post what the journal holds: %w", err)
+			return l.ill.is(fmt.Errorf("cannot post what the journal holds (nothing of it is lost): %w", err))
 		}
 	}
 	c, err := loadCache(l.w)
@@ -307,6 +321,35 @@ func (l *Ledger) load() error {
 	}
 	l.tx = newTx(l, c)
 	return nil
+}
+
+// illness remembers that the journal could not be posted: it is long, and everybody
+// who reads would try again.
+type illness struct {
+	err error
+	at  time.Time
+}
+
+// illFor is how long nobody tries again.
+const illFor = time.Second
+
+func (i *illness) is(err error) error {
+	i.err, i.at = err, time.Now() //nolint:forbidigo // it books nothing
+	return err
+}
+
+func (i *illness) lately() error {
+	if i.err != nil && time.Since(i.at) < illFor { //nolint:forbidigo // it books nothing
+		return i.err
+	}
+	i.err = nil
+	return nil
+}
+
+// noRoom tells whether it is the disk that fails, not the file.
+func noRoom(err error) bool {
+	e, ok := errors.AsType[sqlite3.Error](err)
+	return ok && (e.Code == sqlite3.ErrFull || e.Code == sqlite3.ErrIoErr || e.Code == sqlite3.ErrBusy || e.Code == sqlite3.ErrNomem)
 }
 
 func (l *Ledger) postJournal() error {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wattledger/wattledger/internal/ledger"
 	"github.com/wattledger/wattledger/internal/ledger/ledgertest"
@@ -80,7 +82,7 @@ func (w *twins) both(f func(l *Ledger) (any, error)) error {
 	if !reflect.DeepEqual(got, want) || fmt.Sprint(err) != fmt.Sprint(werr) {
 		w.t.Errorf("%+v, %v; the other says %+v, %v", got, err, want, werr)
 	}
-	if perr := w.other.posted(context.Background()); perr != nil && !errors.Is(perr, ErrClosed) {
+	if perr := w.other.readTx(context.Background(), func(*sql.Tx) error { return nil }); perr != nil && !errors.Is(perr, ErrClosed) {
 		w.t.Error(perr)
 	}
 	return err
@@ -219,7 +221,7 @@ func TestWaiting(t *testing.T) {
 	if err != nil || len(ns) != 1 || ns[0].LastMS != a.At || entries(t, l) != 2 {
 		t.Errorf("nodes = %+v, %v, and %d entries wait", ns, err, entries(t, l))
 	}
-	if err := l.posted(ctx); err != nil {
+	if err := l.posted(); err != nil {
 		t.Fatal(err)
 	}
 	again, err := l.Totals(ctx)
@@ -289,8 +291,133 @@ func TestReadersWhoCannotPost(t *testing.T) {
 	if err := l.w.script("DROP TRIGGER boom"); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := l.Jobs(context.Background(), ledger.JobFilter{}); err == nil {
+		t.Error("the journal is tried again at once")
+	}
+	l.ill = illness{} // a second later
 	if ts, err := l.Totals(context.Background()); err != nil || len(ts) == 0 || ts[0].Amounts.Total() == 0 {
 		t.Errorf("Totals = %+v, %v", ts, err)
+	}
+}
+
+// TestPrunedBehindTheJournal: hashes that were pruned while the slot's next window
+// waits are not taken for hashes that never were.
+func TestPrunedBehindTheJournal(t *testing.T) {
+	dir := t.TempDir()
+	reopen := func() *Ledger {
+		l, err := Open(dir, Options{KeepSeen: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	l := reopen()
+	a, b := ledgertest.NewAgent(cluster, "node1", 1), ledgertest.NewAgent(cluster, "node2", 2)
+	a.Open(t, l)
+	b.Open(t, l)
+	moved := a.Submit(a.Next(step))
+	still := a.Submit(&window.Window{
+		Catalogue: a.Catalogue, StartMS: a.At, EndMS: a.At + step,
+		Absences: []window.Absence{{Class: 0, DeviceMS: 2 * step}, {Class: 1, DeviceMS: step}},
+	})
+	a.At += step
+	ledgertest.Want(t, l, ledger.Booked, moved, still)
+	b.At += 3 * 3_600_000
+	ledgertest.Want(t, l, ledger.Booked, b.Submit(b.Next(step)))
+	if err := l.posted(); err != nil {
+		t.Fatal(err)
+	}
+	ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step)))
+	if n := entries(t, l); n != 1 {
+		t.Fatalf("%d entries wait: the test does not test it", n)
+	}
+	if err := l.crash(); err != nil {
+		t.Fatal(err)
+	}
+	l = reopen()
+	defer l.Close()
+	ledgertest.Want(t, l, ledger.Duplicate, moved, still)
+}
+
+// TestWaitingIsBounded by what it takes: windows of a hostile agent are many and
+// large.
+func TestWaitingIsBounded(t *testing.T) {
+	for name, near := range map[string]func(*tx){
+		"rows":  func(t *tx) { t.rows = maxWaitingRows - 1 },
+		"bytes": func(t *tx) { t.bytes = maxWaitingBytes - 1 },
+	} {
+		l := open(t, t.TempDir())
+		defer l.Close()
+		a := ledgertest.NewAgent(cluster, "node1", 1)
+		a.Open(t, l)
+		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step)))
+		rows := l.tx.rows
+		near(l.tx)
+		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step))) // what a transaction adds counts for the next
+		a.At += window.SlotMS
+		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step)))
+		if n := entries(t, l); n != 0 || rows == 0 {
+			t.Errorf("%s: %d entries wait, and %d rows waited before", name, n, rows)
+		}
+	}
+}
+
+// TestManyJobsInASlot: their rows are found as those of few.
+func TestManyJobsInASlot(t *testing.T) {
+	a := &slotAcc{}
+	for range 2 {
+		for job := range int64(100) {
+			s, _ := a.to(job)
+			s[0] += job
+		}
+	}
+	for i, p := range a.posts {
+		if p.job != int64(i) || p.add[0] != 2*p.job || len(a.posts) != 100 {
+			t.Errorf("%d of %d: %+v", i, len(a.posts), p)
+		}
+	}
+}
+
+// TestOpenOnAFullDisk: a ledger that cannot post its journal is opened, and says so
+// to whoever needs it; with room again nothing is lost.
+func TestOpenOnAFullDisk(t *testing.T) {
+	l := open(t, t.TempDir())
+	defer l.Close()
+	a := ledgertest.NewAgent(cluster, "node1", 1)
+	a.Open(t, l)
+	var many []ledger.Submission
+	for range 300 { // more than fits into the pages that are there
+		many = append(many, a.Submit(a.Next(step)))
+		a.At += window.SlotMS
+	}
+	ledgertest.Want(t, l, ledger.Booked, many...)
+	l.tx = nil
+	row, err := l.w.first("PRAGMA page_count")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.w.script(fmt.Sprint("PRAGMA max_page_count = ", number(row[0]))); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.probe(); err != nil {
+		t.Errorf("it is not opened: %v", err)
+	}
+	if _, err := l.Totals(context.Background()); err == nil || !strings.Contains(err.Error(), "full") || !strings.Contains(err.Error(), "nothing of it is lost") {
+		t.Errorf("Totals = %v", err)
+	}
+	if _, err := l.Book(context.Background(), []ledger.Submission{a.Submit(a.Next(step))}); err == nil {
+		t.Error("it books")
+	}
+	if err := l.w.script("PRAGMA max_page_count = 1000000"); err != nil {
+		t.Fatal(err)
+	}
+	l.ill = illness{} // a second later
+	if fs := audit(t, l); len(fs) != 0 {
+		t.Errorf("audit found %+v", fs)
+	}
+	b, err := l.Books(context.Background(), cluster, ledgertest.Start, ledgertest.Start+30*dayMS, ledgertest.Start+30*dayMS)
+	if err != nil || b.Metered == 0 || b.Metered != b.Nobody.Total() {
+		t.Errorf("books = %+v, %v", b, err)
 	}
 }
 

@@ -46,6 +46,7 @@ type Ledger struct {
 	w      *writer
 	closed bool
 	tx     *tx // nil: load again
+	ill    illness
 }
 
 var _ ledger.Ledger = (*Ledger)(nil)
@@ -130,7 +131,11 @@ func (l *Ledger) probe() error {
 	if err := l.w.script("BEGIN IMMEDIATE; ROLLBACK"); err != nil {
 		return err
 	}
-	return l.load()
+	err := l.load()
+	if noRoom(err) {
+		return nil // the journal keeps what it holds; whoever needs it is told
+	}
+	return err
 }
 
 // upgrade brings a ledger of an older version to this one's, each step whole or
@@ -192,17 +197,10 @@ func (l *Ledger) update(ctx context.Context, f func(t *tx) error) error {
 }
 
 // posted brings what waits in the journal to the tables, for those who read them.
-func (l *Ledger) posted(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.closed:
-		return ErrClosed
-	case l.tx != nil && !l.tx.waits:
+// The caller holds mu.
+func (l *Ledger) posted() error {
+	if l.tx != nil && !l.tx.waits {
 		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err
 	}
 	if err := l.commit(true, func(*tx) error { return nil }); err != nil {
 		return fmt.Errorf("cannot post what was booked last: %w", err)
@@ -262,7 +260,7 @@ func (l *Ledger) commit(whole bool, f func(t *tx) error) error {
 	failpoint.Hit(failpoint.LedgerAfterCommit)
 	if t.whole {
 		t.c.settle(t.nodes)
-		t.nodes, t.windows, t.waits = t.nodes[:0], 0, false
+		t.nodes, t.windows, t.rows, t.bytes, t.waits = t.nodes[:0], 0, 0, 0, false
 	}
 	return nil
 }

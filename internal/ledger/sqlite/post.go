@@ -179,7 +179,7 @@ func (t *tx) bookPostings(n *nodeState, acc *slotAcc, w *window.Window) error {
 				return err
 			}
 			jn.add.post(p)
-			acc.to(jn.job.id).post(p)
+			t.toPosting(acc, jn.job.id).post(p)
 			t.toProject(acc.slot, jn.job.project).post(p)
 			t.entry.posting(jn.job, true, p)
 			continue
@@ -188,7 +188,7 @@ func (t *tx) bookPostings(n *nodeState, acc *slotAcc, w *window.Window) error {
 		if err != nil {
 			return err
 		}
-		acc.to(j.id).post(p)
+		t.toPosting(acc, j.id).post(p)
 		t.toProject(acc.slot, j.project).post(p)
 		t.entry.posting(j, false, p)
 	}

@@ -51,6 +51,8 @@ type tx struct {
 	whole   bool  // this transaction posts everything
 	waits   bool  // something is in the journal and not posted
 	windows int   // booked and not posted
+	rows    int   // that wait for them: postings and jobs' parts on nodes
+	bytes   int   // of the journal
 	since   int64 // when the first of them came, ms
 }
 
@@ -85,6 +87,15 @@ func (t *tx) touchJob(j *jobState) {
 		j.dirty = true
 		t.jobs = append(t.jobs, j)
 	}
+}
+
+// toPosting gives the sums that are to be added to a job's row of a slot.
+func (t *tx) toPosting(a *slotAcc, job int64) *sums {
+	s, isNew := a.to(job)
+	if isNew {
+		t.rows++
+	}
+	return s
 }
 
 func (t *tx) toProject(slot, project int64) *sums {
@@ -176,7 +187,7 @@ func (t *tx) flushPostings() error {
 				return err
 			}
 		}
-		a.posts = nil
+		a.posts, a.places = nil, nil
 	}
 	return out.posting.flush()
 }
