@@ -39,12 +39,13 @@ type load struct {
 	reg   *prometheus.Registry
 	now   atomic.Int64
 	names []ledger.Node
+	most  int // windows that wait for the store
 	stop  func()
 }
 
 func newLoad(b *testing.B, dir string, nodes int) *load {
 	b.Helper()
-	l := &load{B: b, reg: prometheus.NewRegistry()}
+	l := &load{B: b, reg: prometheus.NewRegistry(), most: 4 * nodes}
 	l.now.Store(begin)
 	var err error
 	l.s, err = series.New(b.Context(), series.Options{
@@ -95,9 +96,16 @@ func (l *load) round(k int, change func(i int, w *window.Window)) {
 		loaded(w, i+k)
 		change(i, w)
 		l.s.Booked(n, w)
+		if i%l.most == l.most-1 {
+			l.wait()
+		}
 	}
 	l.now.Store(start + 11_000)
-	for l.count(series.MetricQueue) > 4*float64(len(l.names)) {
+	l.wait()
+}
+
+func (l *load) wait() {
+	for l.count(series.MetricQueue) > float64(l.most) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
@@ -162,6 +170,7 @@ func compact(b *testing.B, nodes int) {
 	const rounds = 3*360 + 90
 	dir := b.TempDir()
 	l := newLoad(b, dir, nodes)
+	l.most = 500 // what waits here takes ten times what it takes packed, as it does in an aggregator
 	r := rand.New(rand.NewPCG(1, 2))
 	blocks := func() int {
 		found, err := filepath.Glob(dir + "/tsdb/*/meta.json")

@@ -154,8 +154,8 @@ scrape_configs:
 		has := samples{}
 		eventually(t, "a scrape of "+job, func() bool {
 			now := time.Now()
-			up := prom.Query(t, `timestamp(up{job="`+job+`"} == 1)`, now)
-			if len(up) == 1 && up[0].Points[0].V > float64(from.Add(time.Second).Unix()) {
+			up := prom.Query(t, `timestamp(up{job="`+job+`"}) and up{job="`+job+`"} == 1`, now)
+			if len(up) == 1 && up[0].Points[0].V > float64(from.UnixMicro())/1e6 {
 				has = samples{}
 				has.add(prom.Query(t, `{job="`+job+`"}`, now))
 				return true
