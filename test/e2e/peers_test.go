@@ -177,6 +177,8 @@ scrape_configs:
 				switch {
 				case v == to && got == v:
 					same++
+				case v == to && !strings.Contains(key, "wattledger_") && !strings.Contains(key, "_total"):
+					continue // the runtime's own may go up and come back between
 				case v == to && v != 0:
 					t.Errorf("%s of the %s: %v; Prometheus has %v", key, job, v, got)
 				case strings.Contains(key, "_total") && (got < v || got > to):

@@ -31,6 +31,9 @@ type slurmSite struct {
 	confs []string
 	// shared counts spans of GPUs that more than one run held.
 	shared int
+	// gone is when the cgroup of a job went from a node ("node1/45"), of jobs whose
+	// hooks tell nobody.
+	gone map[string]time.Time
 }
 
 // labHook is a hook that notes when it ran, and runs ours between.
@@ -60,7 +63,7 @@ func newSlurmSite(t *testing.T) *slurmSite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &slurmSite{T: t, all: t}
+	s := &slurmSite{T: t, all: t, gone: map[string]time.Time{}}
 	s.lab = slurmlab.Start(t, slurmlab.Options{
 		Nodes: 2, GPUs: 4, Cgroup: "v1", Net: "10.213.21",
 		Own: []string{"/etc/wattledger", "/run/wattledger", "/var/lib/wattledger-edges"},
@@ -250,11 +253,13 @@ func TestSlurm(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer os.Remove(quiet)
+		followed := s.followCgroups()
 		for i, user := range []string{"alice", "bob", "carol", "alice", "bob"} {
 			s.lab.Submit(user, "--gres=gpu:"+strconv.Itoa(1+i%2), "-n", "2", "--wrap", "sleep 15")
 		}
 		s.lab.Idle(2 * time.Minute)
 		settle()
+		followed()
 		s.meets(s.since(full), 0.02)
 	})
 

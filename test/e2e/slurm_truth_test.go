@@ -55,6 +55,9 @@ func (s *slurmSite) runs() map[string][]held {
 			return time.Unix(0, ns)
 		}
 		h := held{from: stamp(b[0]), to: stamp(e[0]), account: b[3]}
+		if at, ok := s.gone[part[0]+"/"+part[2]]; ok {
+			h.to = at
+		}
 		h.node, _ = strconv.Atoi(strings.TrimPrefix(part[0], "node"))
 		h.hookMillis, _ = strconv.Atoi(b[4])
 		h.cpus = cpusOn(b[2], h.node)
@@ -67,6 +70,47 @@ func (s *slurmSite) runs() map[string][]held {
 		out[key] = append(out[key], h)
 	}
 	return out
+}
+
+// followCgroups notes when jobs' cgroups go, until what it gives is called. A job
+// whose epilog tells nobody ends with its cgroup, which Slurm removes when it comes
+// to it: on a busy machine a second after the epilog.
+func (s *slurmSite) followCgroups() (stop func()) {
+	s.Helper()
+	done, finished := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(finished)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		seen := map[string]bool{}
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			found, _ := filepath.Glob("/sys/fs/cgroup/freezer/slurm_node*/uid_*/job_*") // the pattern is well formed
+			now, there := time.Now(), map[string]bool{}
+			for _, dir := range found {
+				part := strings.Split(strings.TrimPrefix(dir, "/sys/fs/cgroup/freezer/slurm_"), "/")
+				there[part[0]+"/"+strings.TrimPrefix(part[2], "job_")] = true
+			}
+			for job := range seen {
+				if !there[job] {
+					s.gone[job] = now
+				}
+			}
+			seen = there
+		}
+	}()
+	return func() {
+		s.Helper()
+		close(done)
+		<-finished
+		if len(s.gone) == 0 {
+			s.Fatal("no job's cgroup went: without one nobody knows when it ended")
+		}
+	}
 }
 
 // cpusOn reads SLURM_JOB_CPUS_PER_NODE: "2", "2(x2)" or "1,2", by node; a job
