@@ -83,7 +83,7 @@ func (p *Pipeline) power(w *window.Window) {
 		if n.Class != energy.GPU && n.Class != energy.Node {
 			continue
 		}
-		s := window.Series{Meter: i, Name: powerSeries, StartMS: w.StartMS, StepMS: 1000, Milli: make([]int64, 0, (w.EndMS-w.StartMS)/1000)}
+		s := window.Series{Meter: i, Name: powerSeries, StartMS: w.StartMS, StepMS: 1000, Milli: make([]int64, 0, max(0, w.EndMS-w.StartMS)/1000)}
 		for ms := w.StartMS; ms+1000 <= w.EndMS; ms += 1000 {
 			a, _ := p.tracks[i].At(ms * 1e6)
 			b, _ := p.tracks[i].At((ms + 1000) * 1e6)

@@ -101,7 +101,7 @@ func openKept(dir string, mayMake bool) (*keptDir, error) {
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil, fmt.Errorf("cannot use %s as the folder of edges: it is a link, or no folder; remove it", dir)
 	}
-	if errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.ENOENT) && !mayMake {
 		return nil, fs.ErrNotExist // ordinary, and looked for all the time
 	}
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 // same ten. Writing them each time is most of what a window costs, of CPU and of
 // the disk; so a transaction of plain windows writes an entry of the journal, as
 // bookkeepers do, and the rows are posted from memory later: before the books are
-// read or corrected, and at the latest when so much waits. The
-// entry says what the rows are to be (of a node and its slot) or what is to be
-// added to them (of postings and sums), so that posting it needs no decision.
+// read or corrected, and at the latest when so much waits. The entry says what the
+// rows are to be (of a node and its slot) or what is to be added to them (of
+// postings and sums), so that posting it needs no decision.
 const (
 	maxWaiting      = 50_000 // windows
 	maxWaitingRows  = 400_000
