@@ -8,7 +8,8 @@
 //
 // Here the first request is answered by net/http; then the connection is taken over,
 // and while one request of the same line follows another, whole and plain, it stays.
-// Requests are parsed by net/http's parser and answered by the same handler.
+// Requests are parsed by net/http's parser and answered by the same handler; a header
+// that is the one before, but for the length of the body, is not parsed again.
 // Anything else (another path, a header that has not come whole, chunks, Expect,
 // "Connection: close", nonsense) goes back to net/http's server with not one byte
 // taken, and is answered as if nobody had been between.

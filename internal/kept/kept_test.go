@@ -60,8 +60,8 @@ func newSite(tb testing.TB, secure bool, change ...func(*http.Server)) *site {
 	tb.Cleanup(func() { // before the servers: httptest's cannot close while a connection is given back
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		if err := s.conns.Shutdown(ctx); err != nil {
-			tb.Error(err)
+		if err := s.conns.Shutdown(ctx); err != nil || s.conns.Len() != 0 {
+			tb.Errorf("%d connections are left: %v", s.conns.Len(), err)
 		}
 	})
 	return s

@@ -40,19 +40,19 @@ func (l *Ledger) readTx(ctx context.Context, f func(q *sql.Tx) error) error {
 	return l.view(ctx, l.posted, f)
 }
 
-// waitingTx is readTx for those who add what waits themselves.
-func (l *Ledger) waitingTx(ctx context.Context, f func(q *sql.Tx, w *waiting) error) error {
-	var w *waiting
+// waitingTx is readTx for those who add what waits themselves: they take it from
+// the transaction to come, and read the tables of the same moment.
+func (l *Ledger) waitingTx(ctx context.Context, take func(t *tx), f func(q *sql.Tx) error) error {
 	ready := func() error {
 		if l.tx == nil { // what waits is in the journal alone
 			if err := l.load(); err != nil {
 				return err
 			}
 		}
-		w = l.tx.waiting()
+		take(l.tx)
 		return nil
 	}
-	return l.view(ctx, ready, func(q *sql.Tx) error { return f(q, w) })
+	return l.view(ctx, ready, f)
 }
 
 // recordsTx is readTx for tables that the journal has nothing for.

@@ -107,24 +107,25 @@ func (t *tx) due() bool {
 		t.waits && t.c.now-t.since >= waitAtMost
 }
 
-// waiting is what readers need of what is not posted yet.
-type waiting struct {
-	projects map[int64]*sums // to be added to their totals
-	lastMS   map[int64]int64 // of nodes
+// waitingTotals are what is to be added to the totals of projects.
+func (t *tx) waitingTotals() map[int64]*sums {
+	add := map[int64]*sums{}
+	for k, s := range t.projects {
+		if add[k.id] == nil {
+			add[k.id] = &sums{}
+		}
+		add[k.id].add(s)
+	}
+	return add
 }
 
-func (t *tx) waiting() *waiting {
-	w := &waiting{projects: map[int64]*sums{}, lastMS: make(map[int64]int64, len(t.nodes))}
-	for k, s := range t.projects {
-		if w.projects[k.id] == nil {
-			w.projects[k.id] = &sums{}
-		}
-		w.projects[k.id].add(s)
-	}
+// waitingEnds are the ends of nodes' last windows, of nodes that wait.
+func (t *tx) waitingEnds() map[int64]int64 {
+	lastMS := make(map[int64]int64, len(t.nodes))
 	for _, n := range t.nodes {
-		w.lastMS[n.id] = n.lastMS
+		lastMS[n.id] = n.lastMS
 	}
-	return w
+	return lastMS
 }
 
 // journal writes what the transaction booked as one entry.

@@ -250,6 +250,39 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// TestReaderWhoWaitsForAConnection sees what was booked meanwhile, or nothing of it.
+func TestReaderWhoWaitsForAConnection(t *testing.T) {
+	l, err := Open(t.TempDir(), Options{Readers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a := ledgertest.NewAgent(cluster, "node1", 1)
+	a.Open(t, l)
+	ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step)))
+	held, err := l.read.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r ledger.AuditResult
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		r, err = l.Audit(t.Context(), cluster, ledgertest.Start, ledgertest.Start+dayMS)
+		done <- err
+	}()
+	for l.read.Stats().WaitCount == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	for i := range 40 { // so many epochs that old ones retire
+		a.Boot(fmt.Sprint("again-", i), false)
+		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(1000)))
+	}
+	if err := errors.Join(held.Rollback(), <-done); err != nil || len(r.Findings) > 0 {
+		t.Errorf("audit found %+v, %v", r.Findings, err)
+	}
+}
+
 // TestJournalDamaged: what cannot be read is not half posted, and says so.
 func TestJournalDamaged(t *testing.T) {
 	dir := t.TempDir()

@@ -164,7 +164,8 @@ func (l *Ledger) Jobs(ctx context.Context, f ledger.JobFilter) ([]ledger.JobBook
 // what waits is added here, and posted another time.
 func (l *Ledger) Totals(ctx context.Context) ([]ledger.ProjectTotal, error) {
 	var out []ledger.ProjectTotal
-	err := l.waitingTx(ctx, func(q *sql.Tx, w *waiting) error {
+	var waiting map[int64]*sums
+	err := l.waitingTx(ctx, func(t *tx) { waiting = t.waitingTotals() }, func(q *sql.Tx) error {
 		return each(ctx, q, func(scan func(...any) error) error {
 			var t ledger.ProjectTotal
 			var s sums
@@ -173,7 +174,7 @@ func (l *Ledger) Totals(ctx context.Context) ([]ledger.ProjectTotal, error) {
 			if err := scan(s.scan(&id, &posted, &t.Cluster, &t.Project, &use)...); err != nil {
 				return err
 			}
-			if add := w.projects[id]; add != nil {
+			if add := waiting[id]; add != nil {
 				s.add(add)
 			} else if !posted {
 				return nil
@@ -197,12 +198,13 @@ func (l *Ledger) Totals(ctx context.Context) ([]ledger.ProjectTotal, error) {
 // Nodes implements ledger.Ledger, by cluster and name. It posts nothing, as Totals.
 func (l *Ledger) Nodes(ctx context.Context) ([]ledger.NodeStatus, error) {
 	var out []ledger.NodeStatus
-	err := l.waitingTx(ctx, func(q *sql.Tx, w *waiting) error {
+	var waiting map[int64]int64
+	err := l.waitingTx(ctx, func(t *tx) { waiting = t.waitingEnds() }, func(q *sql.Tx) error {
 		return each(ctx, q, func(scan func(...any) error) error {
 			var n ledger.NodeStatus
 			var id int64
 			err := scan(&id, &n.Node.Cluster, &n.Node.Name, &n.Incarnation, &n.LastMS, &n.Left, &n.Fenced, &n.Conflicts)
-			if last, ok := w.lastMS[id]; ok {
+			if last, ok := waiting[id]; ok {
 				n.LastMS = last
 			}
 			out = append(out, n)
