@@ -1,6 +1,7 @@
 package intake_test
 
 import (
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -76,5 +77,35 @@ func TestNobodyWaitsAnyMore(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("never taken: %d", code)
 		}
+	}
+}
+
+// TestNobodyIsLeftBehind: what comes while Run ends, and after, is answered, however
+// long an agent would wait.
+func TestNobodyIsLeftBehind(t *testing.T) {
+	b := newBench(t, func(o *intake.Options) { o.Patience = time.Hour })
+	c, ws := intaketest.Windows(400, 1)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		node := fmt.Sprint("n", i)
+		h := head(node, b.open(node).Incarnation)
+		wg.Go(func() {
+			for k, w := range ws {
+				if code, _ := b.send(batch(t, h, []*window.Catalogue{c}, w)); code == http.StatusServiceUnavailable {
+					return
+				} else if code != http.StatusOK {
+					t.Errorf("window %d: %d", k, code)
+				}
+			}
+			t.Error("the end did not come in between: the test does not test it")
+		})
+	}
+	for b.metric(intake.MetricWindows, "booked") < 40 {
+		time.Sleep(time.Millisecond)
+	}
+	b.end()
+	wg.Wait()
+	if got := b.metric(intake.MetricQueue); got != 0 {
+		t.Errorf("%v windows wait for nobody", got)
 	}
 }

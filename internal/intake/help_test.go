@@ -25,6 +25,7 @@ type bench struct {
 	led *intaketest.Ledger
 	reg *prometheus.Registry
 	srv *httptest.Server
+	end func() // of Run
 }
 
 func newBench(t testing.TB, change func(o *intake.Options)) *bench {
@@ -44,10 +45,13 @@ func newBench(t testing.TB, change func(o *intake.Options)) *bench {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = in.Run(ctx) }()
-	t.Cleanup(func() {
-		b.srv.Close()
+	b.end = func() {
 		cancel()
 		<-done
+	}
+	t.Cleanup(func() {
+		b.srv.Close()
+		b.end()
 	})
 	return b
 }

@@ -19,17 +19,24 @@ func (w *watched) sees(id string) bool {
 	return false
 }
 
-// A node on which slurmd has made nothing yet. Where the kernel tells of new
-// folders they are looked for now and then; elsewhere each second, as ever.
+// nothingYet is a node on which slurmd has made nothing; told: the kernel tells of
+// new folders.
+func nothingYet(t *testing.T, told bool, change func(*Options)) *watched {
+	w := watchTree(t, "v2", "n1", change)
+	w.started = w.now.Add(-settle)
+	w.tree.Remove("cgroup/system.slice")
+	w.after(0)
+	w.follows(told, false)
+	w.after(time.Second)
+	return w
+}
+
+// Where the kernel tells of new folders they are looked for now and then; elsewhere
+// each second, as ever.
 func TestFoldersThatAreNotThereYet(t *testing.T) {
 	f := func(what string, told bool, meanwhile func(*watched), after time.Duration, want bool) {
 		t.Helper()
-		w := watchTree(t, "v2", "n1", nil)
-		w.started = w.now.Add(-settle)
-		w.tree.Remove("cgroup/system.slice")
-		w.after(0)
-		w.follows(told, false)
-		w.after(time.Second)
+		w := nothingYet(t, told, nil)
 		w.tree.Set("cgroup/freezer/slurm/uid_20001/job_7/step_batch/cgroup.procs", "")
 		meanwhile(w)
 		w.after(after)
@@ -50,12 +57,9 @@ func TestFoldersThatAreNotThereYet(t *testing.T) {
 // slurmd makes the folders of its controllers one by one: while there is any, the
 // one that follows a job best counts as soon as it is there, whoever tells.
 func TestFoldersComeOneByOne(t *testing.T) {
-	w := watchTree(t, "v2", "n1", nil)
-	w.started = w.now.Add(-settle)
-	w.tree.Remove("cgroup/system.slice")
+	w := nothingYet(t, true, nil)
 	w.tree.Set("cgroup/memory/slurm/uid_20001/job_7/step_batch/cgroup.procs", "")
-	w.after(0)
-	w.follows(true, false)
+	w.stir()
 	w.after(time.Second)
 	w.tree.Set("cgroup/freezer/slurm/uid_20001/job_7/step_batch/cgroup.procs", "")
 	w.after(time.Second)
@@ -68,12 +72,7 @@ func TestFoldersComeOneByOne(t *testing.T) {
 
 // A pattern of the site's own may come true where no event tells.
 func TestPatternsAreLookedForEachSecond(t *testing.T) {
-	w := watchTree(t, "v2", "n1", func(o *Options) { o.Tree.Scopes = []string{"*.slice/*slurmstepd.scope"} })
-	w.started = w.now.Add(-settle)
-	w.tree.Remove("cgroup/system.slice/slurmstepd.scope")
-	w.after(0)
-	w.follows(true, false)
-	w.after(time.Second)
+	w := nothingYet(t, true, func(o *Options) { o.Tree.Scopes = []string{"*.slice/*slurmstepd.scope"} })
 	w.tree.Set("cgroup/system.slice/slurmstepd.scope/job_9/cgroup.procs", "")
 	w.after(time.Second)
 	if !w.sees("9") {

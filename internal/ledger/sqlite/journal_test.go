@@ -375,22 +375,23 @@ func TestPrunedBehindTheJournal(t *testing.T) {
 // TestWaitingIsBounded by what it takes: windows of a hostile agent are many and
 // large.
 func TestWaitingIsBounded(t *testing.T) {
-	for name, near := range map[string]func(*tx){
-		"rows":  func(t *tx) { t.rows = maxWaitingRows - 1 },
-		"bytes": func(t *tx) { t.bytes = maxWaitingBytes - 1 },
+	for name, full := range map[string]func(*tx) int{
+		"rows":  func(t *tx) int { defer func() { t.rows = maxWaitingRows }(); return t.rows },
+		"bytes": func(t *tx) int { defer func() { t.bytes = maxWaitingBytes }(); return t.bytes },
 	} {
 		l := open(t, t.TempDir())
 		defer l.Close()
 		a := ledgertest.NewAgent(cluster, "node1", 1)
 		a.Open(t, l)
-		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step)))
-		rows := l.tx.rows
-		near(l.tx)
-		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step))) // what a transaction adds counts for the next
-		a.At += window.SlotMS
-		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(step)))
-		if n := entries(t, l); n != 0 || rows == 0 {
-			t.Errorf("%s: %d entries wait, and %d rows waited before", name, n, rows)
+		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(1000)))
+		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(1000)))
+		if n := entries(t, l); n != 2 {
+			t.Errorf("%s: %d entries wait; want 2", name, n)
+		}
+		before := full(l.tx)
+		ledgertest.Want(t, l, ledger.Booked, a.Submit(a.Next(1000)))
+		if n := entries(t, l); n != 0 || before == 0 {
+			t.Errorf("%s: %d entries wait, and %d were counted before", name, n, before)
 		}
 	}
 }
